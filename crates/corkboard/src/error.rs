@@ -1,0 +1,197 @@
+//! The one error type: a kind to act on, and a sentence for people.
+
+use std::fmt;
+
+/// What went wrong, for programs to act on.
+///
+/// A time-out is never an error; operations with a time limit return `None` or `false`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The name breaks the rules for object names; no file was touched.
+    InvalidName,
+    /// There is no object of that name.
+    NotFound,
+    /// An object of that name exists already.
+    AlreadyExists,
+    /// The directory cannot be trusted: a symbolic link, somebody else's, or open to others.
+    Untrusted,
+    /// The operating system refused access.
+    PermissionDenied,
+    /// The object exists with another shape than the one asked for.
+    Incompatible,
+    /// The object's files are not what this version could have written.
+    Damaged,
+    /// A value does not match its checksum; the next publication heals it.
+    Corrupt,
+    /// The value is longer than the board's capacity; nothing was published.
+    TooLarge,
+    /// The file system has no memory left; nothing was published.
+    NoSpace,
+    /// A table of participants has no free entry.
+    Full,
+    /// Another live writer holds the board.
+    WriterExists,
+    /// The latest sequence is not the expected one; nothing was published.
+    Conflict,
+    /// The reader cannot keep up with the writer.
+    Lagged,
+    /// The process at the other end is gone.
+    PeerGone,
+    /// The object was removed while this handle was attached to it.
+    Removed,
+    /// The handle was made before a `fork` and is now used in the child.
+    Forked,
+    /// This system or file system cannot do what was asked.
+    Unsupported,
+    /// Waiting would never end.
+    Deadlock,
+    /// Any other failure of the operating system; see the source.
+    Io,
+}
+
+impl ErrorKind {
+    /// The kind's name in lower case with hyphens, for logs and machine-readable output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidName => "invalid-name",
+            Self::NotFound => "not-found",
+            Self::AlreadyExists => "already-exists",
+            Self::Untrusted => "untrusted",
+            Self::PermissionDenied => "permission-denied",
+            Self::Incompatible => "incompatible",
+            Self::Damaged => "damaged",
+            Self::Corrupt => "corrupt",
+            Self::TooLarge => "too-large",
+            Self::NoSpace => "no-space",
+            Self::Full => "full",
+            Self::WriterExists => "writer-exists",
+            Self::Conflict => "conflict",
+            Self::Lagged => "lagged",
+            Self::PeerGone => "peer-gone",
+            Self::Removed => "removed",
+            Self::Forked => "forked",
+            Self::Unsupported => "unsupported",
+            Self::Deadlock => "deadlock",
+            Self::Io => "io",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A failed operation: what was tried, on which object, why it failed and what to do.
+pub struct Error(Box<Details>);
+
+struct Details {
+    kind: ErrorKind,
+    operation: &'static str,
+    object: String,
+    cause: String,
+    source: Option<std::io::Error>,
+}
+
+/// The result of every operation of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    #[cold]
+    pub(crate) fn new(
+        kind: ErrorKind,
+        operation: &'static str,
+        object: impl Into<String>,
+        cause: impl Into<String>,
+    ) -> Self {
+        Self(Box::new(Details {
+            kind,
+            operation,
+            object: object.into(),
+            cause: cause.into(),
+            source: None,
+        }))
+    }
+
+    /// Translates an operating-system error into the kind that names it.
+    #[cold]
+    pub(crate) fn os(
+        operation: &'static str,
+        object: impl Into<String>,
+        errno: rustix::io::Errno,
+    ) -> Self {
+        use rustix::io::Errno;
+        let (kind, remedy) = match errno {
+            Errno::NOENT => (ErrorKind::NotFound, "it does not exist"),
+            Errno::EXIST => (ErrorKind::AlreadyExists, "it exists already"),
+            Errno::ACCESS | Errno::PERM | Errno::ROFS => (
+                ErrorKind::PermissionDenied,
+                "access denied; ask its owner for access",
+            ),
+            Errno::NOSPC | Errno::DQUOT | Errno::FBIG => (
+                ErrorKind::NoSpace,
+                "no memory left on the file system; free some or enlarge it",
+            ),
+            Errno::LOOP => (ErrorKind::Untrusted, "it is a symbolic link; replace it"),
+            _ => (ErrorKind::Io, "the system call failed"),
+        };
+        let mut error = Self::new(kind, operation, object, remedy);
+        error.0.source = Some(errno.into());
+        error
+    }
+
+    /// What went wrong, for programs to act on.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Details {
+            operation,
+            object,
+            cause,
+            source,
+            ..
+        } = &*self.0;
+        write!(f, "cannot {operation} {object}: {cause}")?;
+        if let Some(source) = source {
+            write!(f, " ({source})")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("message", &self.to_string())
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| source as _)
+    }
+}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        use std::io::ErrorKind as Io;
+        let kind = match error.kind() {
+            ErrorKind::NotFound => Io::NotFound,
+            ErrorKind::AlreadyExists => Io::AlreadyExists,
+            ErrorKind::PermissionDenied | ErrorKind::Untrusted => Io::PermissionDenied,
+            ErrorKind::InvalidName => Io::InvalidInput,
+            ErrorKind::Unsupported => Io::Unsupported,
+            ErrorKind::NoSpace => Io::StorageFull,
+            _ => Io::Other,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,272 @@
+//! Spaces: directories of named objects, where permissions and lifetime live.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::name;
+
+/// Who may use an object besides its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Access {
+    /// Only the user who created it.
+    #[default]
+    Owner,
+    /// The owner and the file's group.
+    Group,
+    /// Every user of the machine.
+    Everyone,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Owner => "owner",
+            Self::Group => "group",
+            Self::Everyone => "everyone",
+        })
+    }
+}
+
+/// What an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A named latest value.
+    Board,
+}
+
+impl Kind {
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Self::Board => ".board",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Board => "board",
+        })
+    }
+}
+
+/// One object of a space, as listed by [`Space::entries`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    kind: Kind,
+    name: String,
+}
+
+impl Entry {
+    /// What the object is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The object's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// A directory of named objects.
+///
+/// Cloning is cheap. A space keeps a path, not an open file, so it stays usable after a daemon
+/// has closed its descriptors.
+#[derive(Clone, Debug)]
+pub struct Space {
+    path: Arc<PathBuf>,
+}
+
+/// How to open a space other than the user's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SpaceOptions {
+    access: Access,
+}
+
+impl SpaceOptions {
+    /// Who may use the directory when this call creates it; an existing one keeps its mode.
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// Opens the directory, creating it when absent.
+    ///
+    /// # Errors
+    /// `Untrusted` when the path is a symbolic link, not a directory, or writable by everyone
+    /// without the sticky bit; `PermissionDenied` and `Io` as the system says.
+    ///
+    /// # If a process dies
+    /// *Recovers*: an empty directory may be left, which the next call uses.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Space> {
+        let path = absolute(path.as_ref())?;
+        let mode = match self.access {
+            Access::Owner => 0o700,
+            Access::Group => 0o2770,
+            Access::Everyone => 0o1777,
+        };
+        create(&path, mode)?;
+        let (_, stat) = open_directory(&path)?;
+        if stat.st_mode & 0o1002 == 0o0002 {
+            return Err(untrusted(
+                &path,
+                "everyone may write to it and delete what others created; set the sticky bit",
+            ));
+        }
+        Ok(Space {
+            path: Arc::new(path),
+        })
+    }
+}
+
+impl Space {
+    /// The user's own space: the directory named by the environment variable `CORKBOARD_DIR`
+    /// (ignored in a set-uid program), or `/dev/shm/corkboard-<euid>`, created with mode 0700.
+    ///
+    /// # Errors
+    /// As [`Space::at`]; the default directory is also `Untrusted` when another user owns it or
+    /// it is open to others.
+    ///
+    /// # If a process dies
+    /// *Recovers*: an empty directory may be left, which the next call uses.
+    pub fn user() -> Result<Self> {
+        if let Some(path) = std::env::var_os("CORKBOARD_DIR").filter(|path| !path.is_empty())
+            && !is_set_uid()
+        {
+            return Self::at(PathBuf::from(path));
+        }
+        let euid = rustix::process::geteuid();
+        let path = PathBuf::from(format!("/dev/shm/corkboard-{}", euid.as_raw()));
+        create(&path, 0o700)?;
+        let (_, stat) = open_directory(&path)?;
+        if stat.st_uid != euid.as_raw() {
+            return Err(untrusted(
+                &path,
+                "another user owns it; set CORKBOARD_DIR to a directory of your own",
+            ));
+        }
+        if stat.st_mode & 0o077 != 0 {
+            return Err(untrusted(
+                &path,
+                "it is open to other users; run chmod 700 on it, or name it in CORKBOARD_DIR",
+            ));
+        }
+        Ok(Self {
+            path: Arc::new(path),
+        })
+    }
+
+    /// The space in the directory `path`, created with mode 0700 when absent.
+    ///
+    /// # Errors
+    /// As [`SpaceOptions::open`].
+    ///
+    /// # If a process dies
+    /// *Recovers*: an empty directory may be left, which the next call uses.
+    pub fn at(path: impl AsRef<Path>) -> Result<Self> {
+        Self::options().open(path)
+    }
+
+    /// Options for a space shared with a group or everyone.
+    pub fn options() -> SpaceOptions {
+        SpaceOptions::default()
+    }
+
+    /// The directory, as an absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The objects of this space, sorted by name.
+    ///
+    /// # Errors
+    /// `Untrusted`, `PermissionDenied` and `Io` as for opening.
+    ///
+    /// # If a process dies
+    /// *Recovers*: half-made and half-removed objects are never listed.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let (directory, _) = open_directory(&self.path)?;
+        let failed = |errno| Error::os("list space", self.path.display().to_string(), errno);
+        let mut entries = Vec::new();
+        for item in fs::Dir::read_from(&directory).map_err(failed)? {
+            let item = item.map_err(failed)?;
+            let Ok(file_name) = item.file_name().to_str() else {
+                continue;
+            };
+            let Some(object) = file_name.strip_suffix(Kind::Board.suffix()) else {
+                continue;
+            };
+            if name::check("list", object).is_err() {
+                continue;
+            }
+            match fs::statat(&directory, file_name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => entries
+                    .push(Entry {
+                        kind: Kind::Board,
+                        name: object.to_owned(),
+                    }),
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+}
+
+/// Opens a directory without following a symbolic link in its last component.
+fn open_directory(path: &Path) -> Result<(OwnedFd, fs::Stat)> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::NOTDIR | Errno::LOOP => untrusted(
+            path,
+            "it is a symbolic link or not a directory; name the real directory",
+        ),
+        errno => Error::os("open space", path.display().to_string(), errno),
+    })?;
+    let stat = fs::fstat(&fd)
+        .map_err(|errno| Error::os("open space", path.display().to_string(), errno))?;
+    Ok((fd, stat))
+}
+
+/// Makes the directory with exactly `mode`, whatever the umask; an existing one is left alone.
+fn create(path: &Path, mode: u32) -> Result<()> {
+    let failed = |errno| Error::os("create space", path.display().to_string(), errno);
+    match fs::mkdirat(CWD, path, Mode::from_raw_mode(0o700)) {
+        Ok(()) if mode == 0o700 => Ok(()),
+        Ok(()) => {
+            let (fd, _) = open_directory(path)?;
+            fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(failed)
+        }
+        Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(failed(errno)),
+    }
+}
+
+/// A trailing slash would make the kernel follow a symbolic link; normalising drops it.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(path).map_err(|source| {
+        let errno = Errno::from_io_error(&source).unwrap_or(Errno::INVAL);
+        Error::os("open space", format!("{path:?}"), errno)
+    })?;
+    Ok(path.components().collect())
+}
+
+fn untrusted(path: &Path, cause: &str) -> Error {
+    let object = path.display().to_string();
+    Error::new(ErrorKind::Untrusted, "use space", object, cause)
+}
+
+/// Whether this program runs with another user's or group's rights than the caller's.
+fn is_set_uid() -> bool {
+    use rustix::process::{getegid, geteuid, getgid, getuid};
+    getuid() != geteuid() || getgid() != getegid()
+}
