@@ -5,10 +5,13 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("corkboard supports Linux only for now");
 
+pub mod board;
 mod error;
 pub mod integrity;
 mod name;
+mod participants;
 mod space;
+mod sys;
 
 pub use error::{Error, ErrorKind, Result};
 pub use space::{Access, Entry, Kind, Space, SpaceOptions};

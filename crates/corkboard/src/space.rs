@@ -222,6 +222,26 @@ impl Space {
     }
 }
 
+impl Space {
+    /// Removes an object: handles attached to it say `Removed`, later openers start afresh.
+    ///
+    /// # Errors
+    /// `InvalidName`, `NotFound`, `PermissionDenied`, `Io`.
+    ///
+    /// # If a process dies
+    /// *Recovers*: the name is free or still taken, never in between; removing again finishes.
+    pub fn remove(&self, kind: Kind, name: &str) -> Result<()> {
+        match kind {
+            Kind::Board => crate::board::files::remove(self, name),
+        }
+    }
+
+    /// The directory, opened for this call only.
+    pub(crate) fn directory(&self) -> Result<OwnedFd> {
+        open_directory(&self.path).map(|(directory, _)| directory)
+    }
+}
+
 /// Opens a directory without following a symbolic link in its last component.
 fn open_directory(path: &Path) -> Result<(OwnedFd, fs::Stat)> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -1,0 +1,347 @@
+//! A board's directory: created by one rename, opened through one descriptor, removed for good.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::SystemTime;
+
+use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::layout::{Geometry, HEADER_LEN, Role, STATE, STATE_LIVE, STATE_REMOVED};
+use super::{Access, Options};
+use crate::error::{Error, ErrorKind, Result};
+use crate::space::{Kind, Space};
+use crate::sys::map::{Inheritance, Mapping, Protection};
+use crate::sys::process::Generation;
+use crate::{name, sys};
+
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+/// An open board: its directory and the geometry that its data file states.
+pub(crate) struct Files {
+    pub(crate) directory: OwnedFd,
+    pub(crate) data: OwnedFd,
+    pub(crate) geometry: Geometry,
+    pub(crate) owner_uid: u32,
+}
+
+pub(crate) fn object(name: &str) -> String {
+    format!("board {name:?}")
+}
+
+fn directory_name(name: &str) -> String {
+    format!("{name}{}", Kind::Board.suffix())
+}
+
+impl Files {
+    /// Opens an existing board; its data file for writing if `protection` says so.
+    pub(crate) fn open(space: &Space, name: &str, protection: Protection) -> Result<Self> {
+        name::check("open board", name)?;
+        let object = object(name);
+        let failed = |errno| match errno {
+            Errno::NOTDIR | Errno::LOOP => damaged(&object, "is not a directory"),
+            errno => Error::os("open", &object, errno),
+        };
+        let parent = space.directory()?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory =
+            fs::openat(&parent, directory_name(name), flags, Mode::empty()).map_err(failed)?;
+        let (data, geometry) = open_file(&directory, Role::Data, protection, &object)?;
+        let stat = fs::fstat(&data).map_err(failed)?;
+        require_tmpfs(data.as_fd(), &object)?;
+        let mut state = [0; 8];
+        read_at(data.as_fd(), &mut state, STATE as u64, &object)?;
+        match u64::from_ne_bytes(state) {
+            STATE_LIVE => {}
+            STATE_REMOVED => {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    "open",
+                    &object,
+                    "it is being removed; remove it again if that does not end",
+                ));
+            }
+            _ => return Err(damaged(&object, "has an impossible state")),
+        }
+        Ok(Self {
+            directory,
+            data,
+            geometry,
+            owner_uid: stat.st_uid,
+        })
+    }
+
+    /// Opens one of the tables for reading and writing and checks that it belongs to this board.
+    pub(crate) fn table(&self, role: Role, object: &str) -> Result<OwnedFd> {
+        let (file, geometry) = open_file(&self.directory, role, Protection::ReadWrite, object)?;
+        if geometry != self.geometry {
+            return Err(damaged(object, "has files of different boards"));
+        }
+        Ok(file)
+    }
+
+    /// Makes the board under a temporary name and moves it into place. `Ok(false)` when another
+    /// process was first.
+    pub(crate) fn create(
+        space: &Space,
+        name: &str,
+        geometry: &Geometry,
+        options: &Options,
+    ) -> Result<bool> {
+        let object = object(name);
+        let failed = |errno| Error::os("create", &object, errno);
+        let parent = space.directory()?;
+        require_tmpfs(parent.as_fd(), &object)?;
+        let len = geometry.file_len(Role::Data) as u64;
+        if let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+            && limit < len
+        {
+            let cause = format!(
+                "it needs files of {len} bytes, the limit of this process is {limit}; raise it (ulimit -f) or lower the capacity"
+            );
+            return Err(Error::new(ErrorKind::NoSpace, "create", object, cause));
+        }
+        let temporary = format!(".new-{:016x}", random().map_err(failed)?);
+        fs::mkdirat(&parent, &temporary, Mode::from_raw_mode(0o700)).map_err(failed)?;
+        let result = (|| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let directory =
+                fs::openat(&parent, &temporary, flags, Mode::empty()).map_err(failed)?;
+            for role in [Role::Data, Role::Control, Role::Readers] {
+                let mode = file_mode(role, options);
+                create_file(&directory, role, geometry, mode).map_err(failed)?;
+            }
+            let mode = directory_mode(options);
+            fs::fchmod(&directory, Mode::from_raw_mode(mode)).map_err(failed)?;
+            match fs::renameat_with(
+                &parent,
+                &temporary,
+                &parent,
+                directory_name(name),
+                RenameFlags::NOREPLACE,
+            ) {
+                Ok(()) => Ok(true),
+                Err(Errno::EXIST) => Ok(false),
+                Err(errno) => Err(failed(errno)),
+            }
+        })();
+        if !matches!(result, Ok(true)) {
+            let _ = delete(parent.as_fd(), &temporary);
+        }
+        result
+    }
+}
+
+/// Removes the board `name`: attached handles are told, later openers start afresh.
+pub(crate) fn remove(space: &Space, name: &str) -> Result<()> {
+    name::check("remove board", name)?;
+    let object = object(name);
+    let failed = |errno| Error::os("remove", &object, errno);
+    let parent = space.directory()?;
+    let visible = directory_name(name);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = fs::openat(&parent, &visible, flags, Mode::empty()).map_err(failed)?;
+    // Removers take turns, so that none renames a successor of the board it looked at.
+    fs::flock(&directory, fs::FlockOperation::LockExclusive).map_err(failed)?;
+    let ours = fs::fstat(&directory).map_err(failed)?;
+    let now = fs::statat(&parent, &visible, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+    if (ours.st_dev, ours.st_ino) != (now.st_dev, now.st_ino) {
+        return Err(failed(Errno::NOENT));
+    }
+    let mapping = open_file(&directory, Role::Data, Protection::ReadWrite, &object)
+        .ok()
+        .and_then(|(data, geometry)| {
+            let generation = Generation::current().ok()?;
+            let len = geometry.preallocated(Role::Data);
+            let inherit = Inheritance::Child;
+            Mapping::new(
+                data.as_fd(),
+                len,
+                Protection::ReadWrite,
+                inherit,
+                generation,
+            )
+            .ok()
+        });
+    if let Some(mapping) = &mapping {
+        let state = mapping.word(STATE);
+        state.store(STATE_REMOVED, std::sync::atomic::Ordering::Release);
+    }
+    let hidden = format!(".old-{:016x}", random().map_err(failed)?);
+    fs::renameat_with(&parent, &visible, &parent, &hidden, RenameFlags::NOREPLACE)
+        .map_err(failed)?;
+    let result = delete(parent.as_fd(), &hidden).map_err(failed);
+    if let Some(mapping) = &mapping {
+        sys::wait::wake_low(mapping.word(super::layout::LATEST));
+    }
+    result
+}
+
+/// Deletes a board's directory and whatever files are in it.
+fn delete(parent: BorrowedFd<'_>, directory_name: &str) -> std::result::Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = fs::openat(parent, directory_name, flags, Mode::empty())?;
+    for item in fs::Dir::read_from(&directory)? {
+        let item = item?;
+        let name = item.file_name();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            let is_directory = item.file_type() == FileType::Directory;
+            let flags = if is_directory {
+                AtFlags::REMOVEDIR
+            } else {
+                AtFlags::empty()
+            };
+            fs::unlinkat(&directory, name, flags)?;
+        }
+    }
+    fs::unlinkat(parent, directory_name, AtFlags::REMOVEDIR)
+}
+
+fn open_file(
+    directory: &OwnedFd,
+    role: Role,
+    protection: Protection,
+    object: &str,
+) -> Result<(OwnedFd, Geometry)> {
+    let what = |problem: &str| {
+        damaged(
+            object,
+            &format!("has a {} file that {problem}", role.file_name()),
+        )
+    };
+    let access = match protection {
+        Protection::ReadOnly => OFlags::RDONLY,
+        Protection::ReadWrite => OFlags::RDWR,
+    };
+    // Without NONBLOCK, a pipe in the file's place would hold us up.
+    let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file =
+        fs::openat(directory, role.file_name(), flags, Mode::empty()).map_err(
+            |errno| match errno {
+                Errno::LOOP => what("is a symbolic link"),
+                Errno::ISDIR | Errno::NXIO => what("is not a regular file"),
+                Errno::NOENT => what("is missing"),
+                errno => Error::os("open", object, errno),
+            },
+        )?;
+    let stat = fs::fstat(&file).map_err(|errno| Error::os("open", object, errno))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(what("is not a regular file"));
+    }
+    let mut header = [0; HEADER_LEN];
+    read_at(file.as_fd(), &mut header, 0, object)?;
+    let geometry = Geometry::decode(&header, role, object)?;
+    if u64::try_from(stat.st_size) != Ok(geometry.file_len(role) as u64) {
+        return Err(what("has the wrong length"));
+    }
+    Ok((file, geometry))
+}
+
+/// Fills `buffer` from the file, or says that the file is too short.
+pub(crate) fn read_at(
+    file: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    offset: u64,
+    object: &str,
+) -> Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match rustix::io::pread(file, &mut buffer[done..], offset + done as u64) {
+            Ok(0) => return Err(damaged(object, "has a file that ends too early")),
+            Ok(count) => done += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::os("read", object, errno)),
+        }
+    }
+    Ok(())
+}
+
+fn create_file(
+    directory: &OwnedFd,
+    role: Role,
+    geometry: &Geometry,
+    mode: u32,
+) -> std::result::Result<(), Errno> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = fs::openat(
+        directory,
+        role.file_name(),
+        flags,
+        Mode::from_raw_mode(0o600),
+    )?;
+    fs::ftruncate(&file, geometry.file_len(role) as u64)?;
+    let len = geometry.preallocated(role) as u64;
+    fs::fallocate(&file, FallocateFlags::empty(), 0, len)?;
+    rustix::io::pwrite(&file, &geometry.encode(role), 0)?;
+    if role == Role::Data {
+        rustix::io::pwrite(&file, &STATE_LIVE.to_ne_bytes(), STATE as u64)?;
+    }
+    fs::fchmod(&file, Mode::from_raw_mode(mode))
+}
+
+/// Data is writable for writers only. Writers use the readers' table, and so do readers of the
+/// group; everyone else observes.
+fn file_mode(role: Role, options: &Options) -> u32 {
+    let bits = |access: Access, bits: u32| match access {
+        Access::Owner => bits << 6,
+        Access::Group => bits << 6 | bits << 3,
+        Access::Everyone => bits << 6 | bits << 3 | bits,
+    };
+    let writers = bits(options.writers, 0o6);
+    match role {
+        Role::Control => writers,
+        Role::Data => writers | bits(options.readers, 0o4),
+        Role::Readers => {
+            writers | bits(options.readers, 0o4) | bits(options.readers.min(Access::Group), 0o6)
+        }
+    }
+}
+
+fn directory_mode(options: &Options) -> u32 {
+    let group = |access: Access| access >= Access::Group;
+    let everyone = |access: Access| access == Access::Everyone;
+    let class = |writers: bool, readers: bool| if writers { 0o7 } else { u32::from(readers) };
+    0o700
+        | class(group(options.writers), group(options.readers)) << 3
+        | class(everyone(options.writers), everyone(options.readers))
+}
+
+fn require_tmpfs(fd: BorrowedFd<'_>, object: &str) -> Result<()> {
+    let stat = fs::fstatfs(fd).map_err(|errno| Error::os("open", object, errno))?;
+    if stat.f_type == TMPFS_MAGIC {
+        return Ok(());
+    }
+    let cause = "its space is not on tmpfs, so values would land on a disk; set CORKBOARD_DIR to a directory below /dev/shm";
+    Err(Error::new(ErrorKind::Unsupported, "open", object, cause))
+}
+
+fn damaged(object: &str, what: &str) -> Error {
+    let cause = format!("it {what}; remove it and create it anew");
+    Error::new(ErrorKind::Damaged, "open", object, cause)
+}
+
+/// A number nobody else has.
+pub(crate) fn random() -> std::result::Result<u64, Errno> {
+    let mut bytes = [MaybeUninit::uninit(); 8];
+    let (filled, _) = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    let filled: [u8; 8] = (&*filled).try_into().map_err(|_| Errno::IO)?;
+    Ok(u64::from_ne_bytes(filled))
+}
+
+/// Whether the data file at the board's path is still the one this handle has mapped.
+pub(crate) fn is_in_place(space: &Space, name: &str, identity: (u64, u64)) -> bool {
+    let path = space.path().join(directory_name(name)).join("data");
+    fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == identity)
+}
+
+/// What tells one file from every other.
+pub(crate) fn identity(file: BorrowedFd<'_>) -> std::result::Result<(u64, u64), Errno> {
+    fs::fstat(file).map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+pub(crate) fn now_ns() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}

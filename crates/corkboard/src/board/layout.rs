@@ -1,0 +1,297 @@
+//! Where everything is in a board's three files; `docs/format.md` shows it as tables.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::integrity::crc64;
+
+use super::{Integrity, Timestamp, WriterMode};
+
+const MAGIC: u64 = u64::from_le_bytes(*b"corkbrd\x01");
+const VERSION: u64 = 1;
+
+/// The geometry, sealed by a checksum, begins each file.
+pub(crate) const HEADER_LEN: usize = 128;
+/// Data file: `STATE_LIVE` or `STATE_REMOVED`.
+pub(crate) const STATE: usize = 128;
+/// Data file: slot and sequence of the newest value.
+pub(crate) const LATEST: usize = 256;
+/// Data file: the first slot's descriptor.
+const SLOTS: usize = 512;
+/// Control file: the writer mutex.
+pub(crate) const MUTEX: usize = 256;
+/// Readers file: not 0 while somebody may sleep.
+pub(crate) const WAITING: usize = 256;
+/// Both tables: one more than the highest entry ever claimed.
+pub(crate) const HIGH: usize = 384;
+/// Both tables: the first pin.
+pub(crate) const PINS: usize = 512;
+/// Lock bytes are beyond the end of any file.
+pub(crate) const LOCK_BASE: u64 = 1 << 40;
+
+pub(crate) const STATE_LIVE: u64 = 1;
+pub(crate) const STATE_REMOVED: u64 = 2;
+
+/// A descriptor's words, as offsets from its beginning.
+pub(crate) const STAMP: usize = 0;
+pub(crate) const LEN: usize = 8;
+pub(crate) const CRC: usize = 16;
+pub(crate) const MONOTONIC: usize = 24;
+pub(crate) const REALTIME: usize = 32;
+pub(crate) const DESCRIPTOR_LEN: usize = 40;
+
+/// Set in the stamp of a slot that is being written.
+pub(crate) const BUSY: u64 = 1 << 63;
+
+const SEQUENCE_BITS: u32 = 54;
+pub(crate) const MAX_SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
+const MAX_SLOTS: u32 = 1 << (64 - SEQUENCE_BITS);
+pub(crate) const WRITER_ENTRIES: u32 = 64;
+/// The largest table of readers: every slot must have a number.
+pub(crate) const MAX_READERS: u32 = MAX_SLOTS - WRITER_ENTRIES - 2;
+/// Boards up to this capacity are copied in and out, never pinned.
+pub(crate) const SMALL_CAPACITY: usize = 1024;
+pub(crate) const SMALL_SLOTS: usize = 16;
+/// Keeps every offset far from overflow.
+const MAX_CAPACITY: usize = 1 << 40;
+
+const PAGE: usize = 4096;
+
+pub(crate) fn pack(slot: usize, sequence: u64) -> u64 {
+    (slot as u64) << SEQUENCE_BITS | sequence
+}
+
+pub(crate) fn unpack(word: u64) -> (usize, u64) {
+    ((word >> SEQUENCE_BITS) as usize, word & MAX_SEQUENCE)
+}
+
+/// Which of a board's files a header begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Data = 1,
+    Control = 2,
+    Readers = 3,
+}
+
+impl Role {
+    pub(crate) fn file_name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Control => "control",
+            Self::Readers => "readers",
+        }
+    }
+}
+
+/// A board's shape, fixed at creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub(crate) instance: u64,
+    pub(crate) capacity: usize,
+    pub(crate) max_readers: u32,
+    pub(crate) integrity: Integrity,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) writer_mode: WriterMode,
+    pub(crate) created_ns: u64,
+}
+
+impl Geometry {
+    /// Whether the shape can exist; headers from files are not believed before this.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.capacity <= MAX_CAPACITY && self.max_readers <= MAX_READERS
+    }
+
+    pub(crate) fn is_small(&self) -> bool {
+        self.capacity <= SMALL_CAPACITY
+    }
+
+    /// Every entry can hold one slot; one more is the latest and one is being written.
+    pub(crate) fn slots(&self) -> usize {
+        if self.is_small() {
+            return SMALL_SLOTS;
+        }
+        let writers = match self.writer_mode {
+            WriterMode::Exclusive => 0,
+            WriterMode::Shared => WRITER_ENTRIES,
+        };
+        (self.max_readers + writers) as usize + 2
+    }
+
+    fn stride(&self) -> usize {
+        if self.is_small() {
+            (DESCRIPTOR_LEN + self.capacity.next_multiple_of(8)).next_multiple_of(128)
+        } else {
+            self.capacity.next_multiple_of(PAGE)
+        }
+    }
+
+    pub(crate) fn descriptor(&self, slot: usize) -> usize {
+        SLOTS + slot * if self.is_small() { self.stride() } else { 64 }
+    }
+
+    pub(crate) fn payload(&self, slot: usize) -> usize {
+        if self.is_small() {
+            return self.descriptor(slot) + DESCRIPTOR_LEN;
+        }
+        self.preallocated(Role::Data) + slot * self.stride()
+    }
+
+    fn entries(&self, role: Role) -> usize {
+        match role {
+            Role::Data => 0,
+            Role::Control => WRITER_ENTRIES as usize,
+            Role::Readers => self.max_readers as usize,
+        }
+    }
+
+    /// The number of a table's entries.
+    pub(crate) fn table_len(&self, role: Role) -> usize {
+        self.entries(role)
+    }
+
+    /// The bytes at a file's beginning that are allocated at creation.
+    pub(crate) fn preallocated(&self, role: Role) -> usize {
+        let end = match role {
+            Role::Data => self.descriptor(self.slots()),
+            table => PINS + self.entries(table) * 8,
+        };
+        end.next_multiple_of(PAGE)
+    }
+
+    pub(crate) fn file_len(&self, role: Role) -> usize {
+        if role == Role::Data && !self.is_small() {
+            return self.payload(self.slots());
+        }
+        self.preallocated(role)
+    }
+
+    pub(crate) fn encode(&self, role: Role) -> [u8; HEADER_LEN] {
+        let words = [
+            MAGIC,
+            VERSION,
+            self.instance,
+            role as u64,
+            self.capacity as u64,
+            u64::from(self.max_readers),
+            self.integrity as u64,
+            self.timestamp as u64,
+            self.writer_mode as u64,
+            self.created_ns,
+        ];
+        let mut bytes = [0; HEADER_LEN];
+        for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *to = word.to_le_bytes();
+        }
+        let seal = crc64(&bytes[..HEADER_LEN - 8], 0);
+        bytes[HEADER_LEN - 8..].copy_from_slice(&seal.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8; HEADER_LEN], role: Role, object: &str) -> Result<Self> {
+        let damaged = |what: &str| {
+            Error::new(
+                ErrorKind::Damaged,
+                "open",
+                object,
+                format!(
+                    "its {} file {what}; remove the board and create it anew",
+                    role.file_name()
+                ),
+            )
+        };
+        let words: Vec<u64> = bytes
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|word| u64::from_le_bytes(*word))
+            .collect();
+        if words[0] != MAGIC {
+            return Err(damaged("does not begin like a board's"));
+        }
+        if words[HEADER_LEN / 8 - 1] != crc64(&bytes[..HEADER_LEN - 8], 0) {
+            return Err(damaged("has a header that does not match its checksum"));
+        }
+        if words[1] != VERSION {
+            let cause = format!(
+                "it has layout version {}, this program knows version {VERSION}; use the same version on both sides",
+                words[1]
+            );
+            return Err(Error::new(ErrorKind::Incompatible, "open", object, cause));
+        }
+        let geometry = (|| {
+            Some(Self {
+                instance: words[2],
+                capacity: usize::try_from(words[4]).ok()?,
+                max_readers: u32::try_from(words[5]).ok()?,
+                integrity: Integrity::from_word(words[6])?,
+                timestamp: Timestamp::from_word(words[7])?,
+                writer_mode: WriterMode::from_word(words[8])?,
+                created_ns: words[9],
+            })
+        })();
+        match geometry {
+            Some(geometry) if words[3] == role as u64 && geometry.is_possible() => Ok(geometry),
+            _ => Err(damaged("has a header with impossible values")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry(capacity: usize, writer_mode: WriterMode) -> Geometry {
+        Geometry {
+            instance: 7,
+            capacity,
+            max_readers: 62,
+            integrity: Integrity::Crc64,
+            timestamp: Timestamp::Coarse,
+            writer_mode,
+            created_ns: 1,
+        }
+    }
+
+    #[test]
+    fn a_header_survives_its_bytes_and_no_flip_goes_unnoticed() {
+        let geometry = geometry(5000, WriterMode::Shared);
+        let bytes = geometry.encode(Role::Control);
+        assert_eq!(
+            Geometry::decode(&bytes, Role::Control, "x").unwrap(),
+            geometry
+        );
+        assert!(Geometry::decode(&bytes, Role::Data, "x").is_err());
+        for bit in 0..HEADER_LEN * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let error = Geometry::decode(&flipped, Role::Control, "x").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Damaged, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn slots_do_not_overlap_and_fit_the_file() {
+        for capacity in [0, 1, 64, 1023, 1024, 1025, 1 << 20] {
+            for mode in [WriterMode::Exclusive, WriterMode::Shared] {
+                let geometry = geometry(capacity, mode);
+                for slot in 0..geometry.slots() {
+                    let end = geometry.payload(slot) + capacity;
+                    let next = geometry.payload(slot + 1)
+                        - if geometry.is_small() {
+                            DESCRIPTOR_LEN
+                        } else {
+                            0
+                        };
+                    assert!(end <= next, "capacity {capacity}, slot {slot}");
+                    assert!(end <= geometry.file_len(Role::Data));
+                    assert_eq!(geometry.descriptor(slot) % 8, 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_low_half_of_the_latest_word_changes_with_each_sequence() {
+        let word = pack(63, 41);
+        assert_eq!(unpack(word), (63, 41));
+        assert_ne!(word as u32, pack(63, 42) as u32);
+    }
+}

@@ -1,0 +1,116 @@
+//! The writer mutex: one 32-bit futex word in the control file.
+//!
+//! Bits 0 to 9: the owner's entry plus one, 0 when free. Bit 10: somebody may sleep. The rest:
+//! counts acquisitions, so that a word never returns while somebody compares it.
+//!
+//! Only a dead owner is replaced, and who replaces it holds the dead entry's lock byte while it
+//! exchanges the word: nobody can claim that entry and acquire the mutex anew in between.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::wait;
+
+const OWNER: u32 = (1 << 10) - 1;
+const CONTENDED: u32 = 1 << 10;
+const TURN: u32 = 1 << 11;
+
+/// How soon a sleeper looks whether the owner died, which wakes nobody.
+const SLICE: Duration = Duration::from_millis(5);
+
+fn held_by(word: u32, entry: usize) -> u32 {
+    (word.wrapping_add(TURN) & !OWNER) | (entry as u32 + 1)
+}
+
+fn freed(word: u32) -> u32 {
+    word.wrapping_add(TURN) & !(OWNER | CONTENDED)
+}
+
+/// The entry that holds the mutex, dead or alive.
+pub(super) fn owner(word: u32) -> Option<usize> {
+    (word & OWNER).checked_sub(1).map(|entry| entry as usize)
+}
+
+/// Runs an exchange while the lock byte of a dead entry is held; `Ok(false)` when it is alive.
+pub(super) type WhileDead<'a> = &'a dyn Fn(usize, &mut dyn FnMut()) -> Result<bool>;
+
+/// Takes the mutex for `entry`; `Ok(false)` when a live owner kept it until the time-out.
+pub(super) fn lock(
+    mutex: &AtomicU32,
+    entry: usize,
+    timeout: Duration,
+    while_dead: WhileDead<'_>,
+) -> Result<bool> {
+    let start = Instant::now();
+    let mut slept = 0;
+    let mut look_for_death = timeout.is_zero();
+    loop {
+        let word = mutex.load(Ordering::Relaxed);
+        let Some(holder) = owner(word) else {
+            let mine = held_by(word, entry) | slept;
+            // Acquire pairs with the Release in `unlock`.
+            if mutex
+                .compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+            {
+                return Ok(true);
+            }
+            continue;
+        };
+        if holder == entry {
+            return Err(Error::new(
+                ErrorKind::Damaged,
+                "lock",
+                "the writer mutex",
+                "it names this handle as its owner; remove the board and create it anew",
+            ));
+        }
+        if look_for_death {
+            let mut won = false;
+            while_dead(holder, &mut || {
+                won = mutex
+                    .compare_exchange(
+                        word,
+                        held_by(word, entry),
+                        Ordering::Acquire,
+                        Ordering::Relaxed,
+                    )
+                    .is_ok();
+            })?;
+            if won {
+                return Ok(true);
+            }
+        }
+        let left = timeout.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        if word & CONTENDED == 0
+            && mutex
+                .compare_exchange(word, word | CONTENDED, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            continue;
+        }
+        slept = CONTENDED;
+        look_for_death = wait::wait_half(mutex, word | CONTENDED, left.min(SLICE));
+    }
+}
+
+/// Gives the mutex back, if `entry` has it.
+pub(super) fn unlock(mutex: &AtomicU32, entry: usize) {
+    let mut word = mutex.load(Ordering::Relaxed);
+    while owner(word) == Some(entry) {
+        // Release pairs with the Acquire in `lock`.
+        match mutex.compare_exchange(word, freed(word), Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => {
+                if word & CONTENDED != 0 {
+                    wait::wake_half_one(mutex);
+                }
+                return;
+            }
+            Err(changed) => word = changed,
+        }
+    }
+}

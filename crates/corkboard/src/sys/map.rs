@@ -1,0 +1,121 @@
+//! Shared mappings of files.
+
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use rustix::io::Errno;
+use rustix::mm::{self, Advice, MapFlags, ProtFlags};
+
+use super::process::Generation;
+
+/// What this process may do with the bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protection {
+    ReadOnly,
+    ReadWrite,
+}
+
+/// Whether a fork's child gets the mapping, and with it the locks of its file description.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inheritance {
+    Child,
+    Never,
+}
+
+/// A shared mapping of the first `len` bytes of a file.
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+    inheritance: Inheritance,
+    generation: Generation,
+}
+
+// SAFETY: a mapping is memory at a fixed address; this type gives out only atomics and raw
+// pointers, so threads may share it.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    pub(crate) fn new(
+        fd: BorrowedFd<'_>,
+        len: usize,
+        protection: Protection,
+        inheritance: Inheritance,
+        generation: Generation,
+    ) -> Result<Self, Errno> {
+        let flags = match protection {
+            Protection::ReadOnly => ProtFlags::READ,
+            Protection::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        };
+        // SAFETY: the kernel chooses an address that nothing else uses.
+        let base = unsafe { mm::mmap(std::ptr::null_mut(), len, flags, MapFlags::SHARED, fd, 0)? };
+        let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::NOMEM)?;
+        let mapping = Self {
+            base,
+            len,
+            inheritance,
+            generation,
+        };
+        if inheritance == Inheritance::Never {
+            mapping.advise(0, len, Advice::LinuxDontFork)?;
+        }
+        Ok(mapping)
+    }
+
+    pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset.is_multiple_of(8) && offset < self.len && self.len - offset >= 8);
+        // SAFETY: inside the mapping, aligned (checked above), and alive as long as `self`; other
+        // processes access these bytes through atomics, too.
+        unsafe { &*self.base.as_ptr().add(offset).cast::<AtomicU64>() }
+    }
+
+    pub(crate) fn half_word(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(4) && offset < self.len && self.len - offset >= 4);
+        // SAFETY: as in `word`; the layout uses these four bytes as 32 bits only.
+        unsafe { &*self.base.as_ptr().add(offset).cast::<AtomicU32>() }
+    }
+
+    /// The address of `len` bytes at `offset`, checked to be inside.
+    pub(crate) fn bytes(&self, offset: usize, len: usize) -> *mut u8 {
+        assert!(offset <= self.len && self.len - offset >= len);
+        // SAFETY: inside the mapping, checked above.
+        unsafe { self.base.as_ptr().add(offset) }
+    }
+
+    /// Allocates the pages of this range, so that writing to them cannot fail.
+    pub(crate) fn populate(&self, offset: usize, len: usize) -> Result<(), Errno> {
+        self.advise(offset, len, Advice::LinuxPopulateWrite)
+    }
+
+    /// Gives the pages of this range back to the file system.
+    pub(crate) fn release(&self, offset: usize, len: usize) -> Result<(), Errno> {
+        let address = self.bytes(offset, len);
+        // SAFETY: the range is inside this shared mapping (checked by `bytes`) and the caller owns
+        // the slot it belongs to; the pages read as zero afterwards.
+        let status = unsafe { libc::madvise(address.cast(), len, libc::MADV_REMOVE) };
+        if status == 0 {
+            return Ok(());
+        }
+        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+    }
+
+    fn advise(&self, offset: usize, len: usize, advice: Advice) -> Result<(), Errno> {
+        let address = self.bytes(offset, len);
+        // SAFETY: the range is inside this mapping, checked by `bytes`; neither advice used here
+        // changes the bytes.
+        unsafe { mm::madvise(address.cast(), len, advice) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.inheritance == Inheritance::Never && !self.generation.is_current() {
+            // A fork's child never had this mapping; the address may be somebody else's by now.
+            return;
+        }
+        // SAFETY: made by `mmap` in `new`, and nothing borrows from a value being dropped.
+        let _ = unsafe { mm::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}

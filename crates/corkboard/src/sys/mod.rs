@@ -1,0 +1,14 @@
+//! What the primitives need from the operating system.
+//!
+//! - [`map`]: a file's bytes as memory shared with other processes.
+//! - [`lock`]: locks on single bytes of a file that the kernel releases when the last copy of the
+//!   open file description is gone, however its process ended.
+//! - [`wait`]: sleeping until another process changes a word.
+//! - [`process`]: noticing that this process is a fork's child.
+//!
+//! Nothing here knows what the bytes mean.
+
+pub(crate) mod lock;
+pub(crate) mod map;
+pub(crate) mod process;
+pub(crate) mod wait;

@@ -1,0 +1,31 @@
+//! What several test files need.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use corkboard::Space;
+
+/// A directory on tmpfs that goes away with the test.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let process = std::process::id();
+        let path = PathBuf::from(format!("/dev/shm/corkboard-test-{process}-{number}"));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    #[allow(dead_code, reason = "not every test file needs a space")]
+    pub fn space(&self) -> Space {
+        Space::at(&self.0).unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
