@@ -1,0 +1,40 @@
+//! The `corkboard` command.
+#![forbid(unsafe_code)]
+
+mod commands;
+mod exit;
+
+use clap::{Parser, Subcommand};
+use commands::{get, ls, put, rm, watch};
+
+/// Share values between processes at memory speed.
+///
+/// Exit status: 0 success; 1 a negative answer (absent, timed out); 2 an error.
+/// Boards live in the directory CORKBOARD_DIR, by default /dev/shm/corkboard-<uid>.
+#[derive(Parser)]
+#[command(name = "corkboard", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Put(put::Arguments),
+    Get(get::Arguments),
+    Watch(watch::Arguments),
+    /// List the objects: name, kind, capacity, sequence and size of the newest value.
+    Ls,
+    Rm(rm::Arguments),
+}
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::parse();
+    exit::report(match arguments.command {
+        Command::Put(arguments) => put::run(arguments),
+        Command::Get(arguments) => get::run(arguments),
+        Command::Watch(arguments) => watch::run(arguments),
+        Command::Ls => ls::run(),
+        Command::Rm(arguments) => rm::run(arguments),
+    })
+}
