@@ -10,7 +10,7 @@ use commands::{get, ls, put, rm, watch};
 /// Share values between processes at memory speed.
 ///
 /// Exit status: 0 success; 1 a negative answer (absent, timed out); 2 an error.
-/// Boards live in the directory CORKBOARD_DIR, by default /dev/shm/corkboard-<uid>.
+/// Boards live in the directory CORKBOARD_DIR, by default /dev/shm/corkboard-UID.
 #[derive(Parser)]
 #[command(name = "corkboard", version)]
 struct Arguments {
