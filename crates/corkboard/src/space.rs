@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::board::files;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name;
 
@@ -229,10 +230,10 @@ impl Space {
     /// `InvalidName`, `NotFound`, `PermissionDenied`, `Io`.
     ///
     /// # If a process dies
-    /// *Recovers*: the name is free or still taken, never in between; removing again finishes.
+    /// *Recovers*: the name is free or still taken, never in between; creating or removing again finishes.
     pub fn remove(&self, kind: Kind, name: &str) -> Result<()> {
         match kind {
-            Kind::Board => crate::board::files::remove(self, name),
+            Kind::Board => files::remove(self, name, files::Removal::Start),
         }
     }
 

@@ -257,6 +257,22 @@ fn removal_is_noticed_and_the_name_is_free_again() {
 }
 
 #[test]
+fn a_creator_finishes_what_a_killed_remover_began() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let mut writer = Options::new().writer(&space, "x").unwrap();
+    let path = space.path().join("x.board/data");
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&2u64.to_ne_bytes(), 128).unwrap();
+    assert_eq!(writer.publish(b"").unwrap_err().kind(), ErrorKind::Removed);
+    let error = Reader::open(&space, "x").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let mut writer = Options::new().writer(&space, "x").unwrap();
+    assert_eq!(writer.publish(b"afresh").unwrap(), 1);
+    assert_eq!(std::fs::read_dir(space.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn a_flipped_payload_is_corrupt_until_the_next_publication() {
     let scratch = Scratch::new();
     let space = scratch.space();

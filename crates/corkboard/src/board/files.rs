@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
@@ -132,8 +133,17 @@ impl Files {
     }
 }
 
+/// Which board a removal is meant for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// Whatever has the name.
+    Start,
+    /// Only one whose remover died before it had freed the name.
+    Finish,
+}
+
 /// Removes the board `name`: attached handles are told, later openers start afresh.
-pub(crate) fn remove(space: &Space, name: &str) -> Result<()> {
+pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> {
     name::check("remove board", name)?;
     let object = object(name);
     let failed = |errno| Error::os("remove", &object, errno);
@@ -163,9 +173,13 @@ pub(crate) fn remove(space: &Space, name: &str) -> Result<()> {
             )
             .ok()
         });
-    if let Some(mapping) = &mapping {
-        let state = mapping.word(STATE);
-        state.store(STATE_REMOVED, std::sync::atomic::Ordering::Release);
+    let state = mapping.as_ref().map(|mapping| mapping.word(STATE));
+    let is_removed = state.is_some_and(|state| state.load(Ordering::Relaxed) == STATE_REMOVED);
+    if removal == Removal::Finish && !is_removed {
+        return Ok(());
+    }
+    if let Some(state) = state {
+        state.store(STATE_REMOVED, Ordering::Release);
     }
     let hidden = format!(".old-{:016x}", random().map_err(failed)?);
     fs::renameat_with(&parent, &visible, &parent, &hidden, RenameFlags::NOREPLACE)

@@ -10,7 +10,7 @@ use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::files::{self, Files, object};
+use super::files::{self, Files, Removal, object};
 use super::layout::*;
 use super::{Integrity, Options, Timestamp, WriterMode, mutex};
 use crate::error::{Error, ErrorKind, Result};
@@ -93,7 +93,13 @@ impl Writer {
                     cause,
                 ));
             }
-            files::Files::create(space, name, &geometry, options)?;
+            if !Files::create(space, name, &geometry, options)? {
+                // Taken: by another creator, or by a board whose remover died.
+                match files::remove(space, name, Removal::Finish) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
         }
         let cause = "it is removed as fast as it is created; find out by whom";
         Err(Error::new(
