@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::Scratch;
-use corkboard::Space;
-use corkboard::board::{Options, Reader, WriterMode};
+use corkboard::board::{Options, Reader, Writer, WriterMode};
+use corkboard::{ErrorKind, Space};
 
 /// Not a test of its own: the part that the killed processes play.
 #[test]
@@ -75,4 +75,75 @@ fn killed_writers_are_replaced_and_nothing_is_torn() {
         active.kill().unwrap();
         active.wait().unwrap();
     }
+}
+
+/// Not a test of its own: a daemon that forks, closes its descriptors, and goes on publishing.
+#[test]
+fn child_forks_and_closes_its_descriptors() {
+    let Ok(directory) = std::env::var("CORKBOARD_TEST_DAEMON") else {
+        return;
+    };
+    let space = Space::at(directory).unwrap();
+    let mut writer = Options::new().capacity(5000).writer(&space, "x").unwrap();
+    writer.publish(b"before").unwrap();
+    // SAFETY: the child only publishes, which fails, and pauses until it is killed.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let kind = writer
+            .publish(b"from the child")
+            .map_err(|error| error.kind());
+        // SAFETY: ends or suspends this process; nothing of it is used afterwards.
+        unsafe {
+            if kind != Err(ErrorKind::Forked) {
+                libc::_exit(1);
+            }
+            drop(writer);
+            loop {
+                libc::pause();
+            }
+        }
+    }
+    // SAFETY: the handles under test keep no descriptors, and nobody else needs these.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+    writer.publish(child.to_string().as_bytes()).unwrap();
+    loop {
+        // SAFETY: suspends this process until it is killed.
+        unsafe { libc::pause() };
+    }
+}
+
+#[test]
+fn neither_a_forked_child_nor_closed_descriptors_change_who_is_alive() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let mut daemon = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_forks_and_closes_its_descriptors"])
+        .env("CORKBOARD_TEST_DAEMON", &scratch.0)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let patience = Duration::from_secs(30);
+    let mut reader = Reader::open_timeout(&space, "x", patience).unwrap();
+    let child: i32 = loop {
+        let snapshot = reader.wait(Some(patience)).unwrap().unwrap();
+        if snapshot.sequence() == 2 {
+            break std::str::from_utf8(&snapshot).unwrap().parse().unwrap();
+        }
+    };
+    let error = Writer::open(&space, "x").unwrap_err();
+    assert_eq!(
+        error.kind(),
+        ErrorKind::WriterExists,
+        "alive without descriptors"
+    );
+    // SAFETY: plain signals to processes that this test started.
+    let is_child_alive = || unsafe { libc::kill(child, 0) } == 0;
+    assert!(is_child_alive());
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    assert!(is_child_alive());
+    let mut writer = Writer::open(&space, "x").expect("the child keeps no lock");
+    assert_eq!(writer.publish(b"after").unwrap(), 3);
+    // SAFETY: as above.
+    unsafe { libc::kill(child, libc::SIGKILL) };
 }
