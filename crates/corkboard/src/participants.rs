@@ -5,7 +5,7 @@
 //! until it is unmapped or the process ends. An entry whose byte can be locked is free, whatever
 //! is written in it; who claims it resets it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
@@ -29,16 +29,8 @@ impl Table {
         role: Role,
         generation: Generation,
     ) -> Result<Option<(Self, usize)>, Errno> {
-        let len = geometry.table_len(role);
-        let mapping = Mapping::new(
-            file.as_fd(),
-            geometry.file_len(role),
-            Protection::ReadWrite,
-            Inheritance::Never,
-            generation,
-        )?;
-        let table = Self { mapping, len };
-        for entry in 0..len {
+        let table = Self::map(file.as_fd(), geometry, role, generation)?;
+        for entry in 0..table.len {
             if lock::try_lock(file.as_fd(), LOCK_BASE + entry as u64)? {
                 table.pin(entry).store(0, Ordering::Release);
                 // Before the first pin, whose fence makes both visible to a scanning writer.
@@ -51,13 +43,13 @@ impl Table {
 
     /// Maps the table without taking part.
     pub(crate) fn map(
-        file: OwnedFd,
+        file: BorrowedFd<'_>,
         geometry: &Geometry,
         role: Role,
         generation: Generation,
     ) -> Result<Self, Errno> {
         let mapping = Mapping::new(
-            file.as_fd(),
+            file,
             geometry.file_len(role),
             Protection::ReadWrite,
             Inheritance::Never,

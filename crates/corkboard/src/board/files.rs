@@ -81,6 +81,26 @@ impl Files {
         Ok(file)
     }
 
+    /// Opens the board again for reading; `None` when the name no longer means the same files.
+    pub(crate) fn reopen(space: &Space, name: &str, identity: (u64, u64)) -> Result<Option<Self>> {
+        match Self::open(space, name, Protection::ReadOnly) {
+            Ok(files) => Ok((self::identity(files.data.as_fd()) == Ok(identity)).then_some(files)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Maps the whole data file.
+    pub(crate) fn map_data(
+        &self,
+        protection: Protection,
+        generation: Generation,
+    ) -> std::result::Result<Mapping, Errno> {
+        let len = self.geometry.file_len(Role::Data);
+        let data = self.data.as_fd();
+        Mapping::new(data, len, protection, Inheritance::Child, generation)
+    }
+
     /// Makes the board under a temporary name and moves it into place. `Ok(false)` when another
     /// process was first.
     pub(crate) fn create(

@@ -134,7 +134,8 @@ impl Geometry {
         self.preallocated(Role::Data) + slot * self.stride()
     }
 
-    fn entries(&self, role: Role) -> usize {
+    /// The number of a table's entries.
+    pub(crate) fn table_len(&self, role: Role) -> usize {
         match role {
             Role::Data => 0,
             Role::Control => WRITER_ENTRIES as usize,
@@ -142,16 +143,11 @@ impl Geometry {
         }
     }
 
-    /// The number of a table's entries.
-    pub(crate) fn table_len(&self, role: Role) -> usize {
-        self.entries(role)
-    }
-
     /// The bytes at a file's beginning that are allocated at creation.
     pub(crate) fn preallocated(&self, role: Role) -> usize {
         let end = match role {
             Role::Data => self.descriptor(self.slots()),
-            table => PINS + self.entries(table) * 8,
+            table => PINS + self.table_len(table) * 8,
         };
         end.next_multiple_of(PAGE)
     }

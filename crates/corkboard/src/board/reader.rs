@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::integrity::crc64;
 use crate::participants::Table;
 use crate::space::Space;
-use crate::sys::map::{Inheritance, Mapping, Protection};
+use crate::sys::map::{Mapping, Protection};
 use crate::sys::process::Generation;
 use crate::sys::wait;
 
@@ -97,14 +97,9 @@ impl Reader {
         let failed = |errno| Error::os("open", &object, errno);
         let generation = Generation::current().map_err(failed)?;
         let geometry = files.geometry;
-        let data = Mapping::new(
-            files.data.as_fd(),
-            geometry.file_len(Role::Data),
-            Protection::ReadOnly,
-            Inheritance::Child,
-            generation,
-        )
-        .map_err(failed)?;
+        let data = files
+            .map_data(Protection::ReadOnly, generation)
+            .map_err(failed)?;
         let table = match files.table(Role::Readers, &object) {
             Ok(file) => Table::claim(file, &geometry, Role::Readers, generation).map_err(failed)?,
             Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
@@ -511,16 +506,9 @@ impl Reader {
     }
 
     fn reopen(&self) -> Result<OwnedFd> {
-        let removed = || self.error(ErrorKind::Removed, "it was removed; open it anew");
-        let files = match Files::open(&self.space, &self.name, Protection::ReadOnly) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(removed()),
-            result => result?,
-        };
-        let identity = files::identity(files.data.as_fd());
-        if identity != Ok(self.file_identity) {
-            return Err(removed());
-        }
-        Ok(files.data)
+        Files::reopen(&self.space, &self.name, self.file_identity)?
+            .map(|files| files.data)
+            .ok_or_else(|| self.error(ErrorKind::Removed, "it was removed; open it anew"))
     }
 
     #[inline]

@@ -6,7 +6,6 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
-use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -17,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::integrity::crc64;
 use crate::participants::Table;
 use crate::space::Space;
-use crate::sys::map::{Inheritance, Mapping, Protection};
+use crate::sys::map::{Mapping, Protection};
 use crate::sys::process::Generation;
 use crate::sys::{lock, wait};
 
@@ -115,16 +114,12 @@ impl Writer {
         let failed = |errno| Error::os("open", &object, errno);
         let generation = Generation::current().map_err(failed)?;
         let geometry = files.geometry;
-        let data = Mapping::new(
-            files.data.as_fd(),
-            geometry.file_len(Role::Data),
-            Protection::ReadWrite,
-            Inheritance::Child,
-            generation,
-        )
-        .map_err(failed)?;
+        let data = files
+            .map_data(Protection::ReadWrite, generation)
+            .map_err(failed)?;
         let readers = files.table(Role::Readers, &object)?;
-        let readers = Table::map(readers, &geometry, Role::Readers, generation).map_err(failed)?;
+        let readers =
+            Table::map(readers.as_fd(), &geometry, Role::Readers, generation).map_err(failed)?;
         let control = files.table(Role::Control, &object)?;
         let claimed =
             Table::claim(control, &geometry, Role::Control, generation).map_err(failed)?;
@@ -432,26 +427,14 @@ impl Writer {
     /// Runs `exchange` while holding the byte of `entry`, if its holder is dead. The byte is tried
     /// through a description of its own: the one that holds our lock cannot see that lock.
     fn while_dead(&self, entry: usize, exchange: &mut dyn FnMut()) -> Result<bool> {
-        if !files::is_in_place(&self.space, &self.name, self.identity) {
-            return Err(self.error(ErrorKind::Removed, "it was removed; open it anew"));
-        }
         let object = object(&self.name);
         let failed = |errno| Error::os("take over", &object, errno);
-        let files = Files::open(&self.space, &self.name, Protection::ReadOnly)?;
-        if files.geometry.instance != self.geometry.instance {
+        let Some(files) = Files::reopen(&self.space, &self.name, self.identity)? else {
             return Err(self.error(ErrorKind::Removed, "it was removed; open it anew"));
-        }
-        let control = fs::openat(
-            &files.directory,
-            Role::Control.file_name(),
-            OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(failed)?;
+        };
+        let control = files.table(Role::Control, &object)?;
         let byte = LOCK_BASE + entry as u64;
-        if lock::is_held(control.as_fd(), byte).map_err(failed)?
-            || !lock::try_lock(control.as_fd(), byte).map_err(failed)?
-        {
+        if !lock::try_lock(control.as_fd(), byte).map_err(failed)? {
             return Ok(false);
         }
         exchange();

@@ -6,8 +6,8 @@ use rustix::io::Errno;
 
 /// Takes the byte for this open file description, unless another one has it.
 pub(crate) fn try_lock(fd: BorrowedFd<'_>, byte: u64) -> Result<bool, Errno> {
-    match control(fd, libc::F_OFD_SETLK, libc::F_WRLCK, byte) {
-        Ok(_) => Ok(true),
+    match set(fd, libc::F_WRLCK, byte) {
+        Ok(()) => Ok(true),
         Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
         Err(errno) => Err(errno),
     }
@@ -15,23 +15,11 @@ pub(crate) fn try_lock(fd: BorrowedFd<'_>, byte: u64) -> Result<bool, Errno> {
 
 /// Gives the byte back, for every copy of this open file description.
 pub(crate) fn unlock(fd: BorrowedFd<'_>, byte: u64) -> Result<(), Errno> {
-    control(fd, libc::F_OFD_SETLK, libc::F_UNLCK, byte).map(drop)
+    set(fd, libc::F_UNLCK, byte)
 }
 
-/// Whether another open file description holds the byte for writing. A read lock, which anybody
-/// who may read the file could take, does not count.
-pub(crate) fn is_held(fd: BorrowedFd<'_>, byte: u64) -> Result<bool, Errno> {
-    control(fd, libc::F_OFD_GETLK, libc::F_RDLCK, byte)
-        .map(|lock| i32::from(lock.l_type) != libc::F_UNLCK)
-}
-
-fn control(
-    fd: BorrowedFd<'_>,
-    command: libc::c_int,
-    kind: libc::c_int,
-    byte: u64,
-) -> Result<libc::flock, Errno> {
-    let mut lock = libc::flock {
+fn set(fd: BorrowedFd<'_>, kind: libc::c_int, byte: u64) -> Result<(), Errno> {
+    let lock = libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: byte as libc::off_t,
@@ -39,10 +27,10 @@ fn control(
         l_pid: 0,
     };
     // SAFETY: `lock` is a valid `struct flock` that outlives the call, and `fd` is open.
-    let status = unsafe { libc::fcntl(fd.as_raw_fd(), command, &raw mut lock) };
+    let status = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
     if status == -1 {
         let error = std::io::Error::last_os_error();
         return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
     }
-    Ok(lock)
+    Ok(())
 }
