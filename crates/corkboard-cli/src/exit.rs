@@ -1,9 +1,13 @@
 //! Exit statuses: 0 success, 1 a negative answer, 2 an error. A broken pipe is success.
 
-use std::io::{ErrorKind as Io, IsTerminal as _};
+use std::io::{ErrorKind as Io, Write as _};
 use std::process::ExitCode;
 
+use anstyle::{AnsiColor, Style};
 use corkboard::{Error, ErrorKind};
+
+/// What a command comes to.
+pub type Outcome = Result<(), Failure>;
 
 /// How a command can fail.
 pub enum Failure {
@@ -11,8 +15,12 @@ pub enum Failure {
     Negative(String),
     /// The library refused.
     Library(Error),
+    /// The command itself refused.
+    Refused(String),
     /// Reading or writing a stream or file failed.
     Io(String, std::io::Error),
+    /// Several things were tried, and these failed; the worst decides.
+    Several(Vec<Failure>),
 }
 
 impl From<Error> for Failure {
@@ -24,20 +32,35 @@ impl From<Error> for Failure {
     }
 }
 
+impl Failure {
+    /// Says what went wrong on standard error and returns the exit status.
+    fn say(self) -> u8 {
+        let (message, code) = match self {
+            Self::Io(_, source) if source.kind() == Io::BrokenPipe => return 0,
+            Self::Several(failures) => {
+                return failures.into_iter().map(Self::say).max().unwrap_or(0);
+            }
+            Self::Negative(message) => (message, 1),
+            Self::Refused(message) => (message, 2),
+            Self::Library(error) => (error.to_string(), 2),
+            Self::Io(what, source) => (format!("{what}: {source}"), 2),
+        };
+        complain(&message);
+        code
+    }
+}
+
+/// Prints a diagnostic to standard error.
+pub fn complain(message: &str) {
+    let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+    // Nobody is left to hear that standard error is closed.
+    let _ = writeln!(anstream::stderr(), "{style}corkboard{style:#}: {message}");
+}
+
 /// Says what went wrong on standard error and turns it into an exit status.
-pub fn report(result: Result<(), Failure>) -> ExitCode {
-    let (message, code) = match result {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Io(_, source)) if source.kind() == Io::BrokenPipe => return ExitCode::SUCCESS,
-        Err(Failure::Negative(message)) => (message, 1),
-        Err(Failure::Library(error)) => (error.to_string(), 2),
-        Err(Failure::Io(what, source)) => (format!("{what}: {source}"), 2),
-    };
-    let name = if std::io::stderr().is_terminal() {
-        "\u{1b}[1;31mcorkboard\u{1b}[0m"
-    } else {
-        "corkboard"
-    };
-    eprintln!("{name}: {message}");
-    ExitCode::from(code)
+pub fn report(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => ExitCode::from(failure.say()),
+    }
 }

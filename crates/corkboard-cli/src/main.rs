@@ -3,9 +3,11 @@
 
 mod commands;
 mod exit;
+mod output;
+mod value;
 
 use clap::{Parser, Subcommand};
-use commands::{get, ls, put, rm, watch};
+use commands::{completions, get, ls, put, rm, watch};
 
 /// Share values between processes at memory speed.
 ///
@@ -26,6 +28,7 @@ enum Command {
     /// List the objects: name, kind, capacity, sequence and size of the newest value.
     Ls,
     Rm(rm::Arguments),
+    Completions(completions::Arguments),
 }
 
 fn main() -> std::process::ExitCode {
@@ -36,5 +39,6 @@ fn main() -> std::process::ExitCode {
         Command::Watch(arguments) => watch::run(arguments),
         Command::Ls => ls::run(),
         Command::Rm(arguments) => rm::run(arguments),
+        Command::Completions(arguments) => completions::run(arguments),
     })
 }

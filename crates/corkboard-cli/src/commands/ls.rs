@@ -1,8 +1,8 @@
 use corkboard::Space;
 use corkboard::board::Reader;
 
-use super::print;
 use crate::exit::Failure;
+use crate::output::print;
 
 /// One line an object: name, kind, capacity, sequence and size of its newest value.
 pub fn run() -> Result<(), Failure> {

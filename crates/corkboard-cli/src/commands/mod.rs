@@ -1,22 +1,29 @@
 //! One file per subcommand, and what several of them need.
 
+pub mod completions;
 pub mod get;
 pub mod ls;
 pub mod put;
 pub mod rm;
 pub mod watch;
 
-use std::io::Write;
 use std::time::Duration;
 
-use crate::exit::Failure;
+use corkboard::Kind;
 
-/// Writes the bytes, and nothing else, to standard output.
-fn print(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(bytes)
-        .and_then(|()| out.flush())
-        .map_err(|source| Failure::Io("cannot write to standard output".into(), source))
+/// What an object is, as `--kind` names it.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum ObjectKind {
+    /// A named latest value.
+    Board,
+}
+
+impl From<ObjectKind> for Kind {
+    fn from(kind: ObjectKind) -> Self {
+        match kind {
+            ObjectKind::Board => Self::Board,
+        }
+    }
 }
 
 /// A duration like `200ms`, `3s` or `1.5m`.

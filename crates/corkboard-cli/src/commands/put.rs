@@ -1,17 +1,31 @@
-use std::io::Read;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::fs::File;
+use std::io::{IsTerminal as _, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use corkboard::board::{Options, Writer, WriterMode};
+use corkboard::board::{Options, Reader, Writer, WriterMode};
 use corkboard::{ErrorKind, Space};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::parse_bytes;
-use crate::exit::Failure;
+use crate::exit::{Failure, Outcome};
+
+/// How long reading lasts before a progress bar appears.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Publish a value: a file's bytes, standard input's, or a text.
+///
+/// The board is created if absent, so that several can publish to it; each waits at most one
+/// second for its turn. A value longer than the board's capacity is refused, and the old value
+/// stays.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  date | corkboard put clock
+  corkboard put weather --text sunny
+  corkboard put camera frame.rgb --capacity 64MiB")]
 pub struct Arguments {
-    /// The board's name; it is created if absent.
+    /// The board's name.
     name: String,
     /// The file to publish; `-`, the default, is standard input.
     file: Option<PathBuf>,
@@ -24,65 +38,127 @@ pub struct Arguments {
     capacity: Option<usize>,
 }
 
-pub fn run(arguments: Arguments) -> Result<(), Failure> {
+pub fn run(arguments: Arguments) -> Outcome {
     let space = Space::user()?;
-    let value = value(&arguments)?;
-    let turn = Duration::from_secs(1);
-    let mut options = Options::new().writer_timeout(turn);
-    if let Some(capacity) = arguments.capacity {
-        options = options.capacity(capacity);
-    }
-    let mut writer = match Writer::open(&space, &arguments.name) {
-        Ok(writer)
-            if arguments
-                .capacity
-                .is_none_or(|bytes| bytes == writer.capacity()) =>
-        {
-            writer
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let capacity = arguments.capacity.unwrap_or(value.len().max(1 << 20));
-            let shared = options
-                .clone()
-                .capacity(capacity)
-                .writer_mode(WriterMode::Shared);
-            match shared.writer(&space, &arguments.name) {
-                // Somebody else created it meanwhile, with other options.
-                Err(error) if error.kind() == ErrorKind::Incompatible => {
-                    options.writer(&space, &arguments.name)?
-                }
-                result => result?,
-            }
-        }
-        // An exclusive writer has it, or the capacity differs: wait for the turn, or be told.
-        Ok(_) => options.writer(&space, &arguments.name)?,
-        Err(error) if error.kind() == ErrorKind::WriterExists => {
-            options.writer(&space, &arguments.name)?
-        }
-        Err(error) => return Err(error.into()),
-    };
+    // Endless input must not fill the memory before it is refused.
+    let limit = arguments.capacity.or_else(|| {
+        Reader::open(&space, &arguments.name)
+            .ok()
+            .map(|reader| reader.capacity())
+    });
+    let value = value(&arguments, limit)?;
+    let mut writer = open(&space, &arguments, value.len())?;
     writer.publish(&value)?;
     Ok(())
 }
 
-fn value(arguments: &Arguments) -> Result<Vec<u8>, Failure> {
+fn open(space: &Space, arguments: &Arguments, len: usize) -> Result<Writer, Failure> {
+    let mut options = Options::new().writer_timeout(Duration::from_secs(1));
+    if let Some(capacity) = arguments.capacity {
+        options = options.capacity(capacity);
+    }
+    let is_wanted = |writer: &Writer| {
+        arguments
+            .capacity
+            .is_none_or(|bytes| bytes == writer.capacity())
+    };
+    match Writer::open(space, &arguments.name) {
+        Ok(writer) if is_wanted(&writer) => Ok(writer),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let capacity = arguments.capacity.unwrap_or(len.max(1 << 20));
+            let shared = options
+                .clone()
+                .capacity(capacity)
+                .writer_mode(WriterMode::Shared);
+            match shared.writer(space, &arguments.name) {
+                // Somebody else created it meanwhile, with other options.
+                Err(error) if error.kind() == ErrorKind::Incompatible => {
+                    Ok(options.writer(space, &arguments.name)?)
+                }
+                result => Ok(result?),
+            }
+        }
+        // An exclusive writer has it, or the capacity differs: wait for the turn, or be told.
+        Ok(_) => Ok(options.writer(space, &arguments.name)?),
+        Err(error) if error.kind() == ErrorKind::WriterExists => {
+            Ok(options.writer(space, &arguments.name)?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn value(arguments: &Arguments, limit: Option<usize>) -> Result<Vec<u8>, Failure> {
     if let Some(text) = &arguments.text {
         return Ok(text.clone().into_bytes());
     }
-    match arguments
+    let file = arguments
         .file
         .as_deref()
-        .filter(|file| file.as_os_str() != "-")
-    {
-        Some(file) => std::fs::read(file)
-            .map_err(|source| Failure::Io(format!("cannot read {}", file.display()), source)),
-        None => {
-            let mut value = Vec::new();
-            std::io::stdin()
-                .lock()
-                .read_to_end(&mut value)
-                .map_err(|source| Failure::Io("cannot read standard input".into(), source))?;
-            Ok(value)
+        .filter(|file| *file != Path::new("-"));
+    let what = match file {
+        Some(file) => format!("cannot read {}", file.display()),
+        None => "cannot read standard input".into(),
+    };
+    let failed = |source| Failure::Io(what.clone(), source);
+    let (mut input, len): (Box<dyn Read>, _) = match file {
+        Some(file) => {
+            let file = File::open(file).map_err(failed)?;
+            let metadata = file.metadata().map_err(failed)?;
+            (Box::new(file), metadata.is_file().then_some(metadata.len()))
+        }
+        None => (Box::new(std::io::stdin().lock()), None),
+    };
+    let value = read(&mut input, len, limit).map_err(failed)?;
+    match limit {
+        Some(limit) if value.len() > limit => Err(Failure::Refused(format!(
+            "cannot write to board {:?}: the value has more bytes than its capacity of {limit}; \
+             create it with more capacity",
+            arguments.name
+        ))),
+        _ => Ok(value),
+    }
+}
+
+/// Reads to the end, or one byte more than the limit. Who waits long for it sees how far it got.
+fn read(
+    mut input: &mut dyn Read,
+    len: Option<u64>,
+    limit: Option<usize>,
+) -> std::io::Result<Vec<u8>> {
+    const PIECE: u64 = 1 << 20;
+    let mut value = Vec::new();
+    let start = Instant::now();
+    let may_show = std::io::stderr().is_terminal() && !std::io::stdin().is_terminal();
+    let mut bar: Option<ProgressBar> = None;
+    let most = limit.map_or(u64::MAX, |limit| limit as u64 + 1);
+    loop {
+        let wanted = PIECE.min(most - value.len() as u64);
+        if wanted == 0 || (&mut input).take(wanted).read_to_end(&mut value)? == 0 {
+            break;
+        }
+        if bar.is_none() && may_show && start.elapsed() > PATIENCE {
+            bar = Some(progress(len));
+        }
+        if let Some(bar) = &bar {
+            bar.set_position(value.len() as u64);
         }
     }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    Ok(value)
+}
+
+fn progress(len: Option<u64>) -> ProgressBar {
+    let (bar, template) = match len {
+        Some(len) => (
+            ProgressBar::new(len),
+            "reading {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}",
+        ),
+        None => (
+            ProgressBar::no_length(),
+            "reading {bytes} {bytes_per_sec} {elapsed}",
+        ),
+    };
+    bar.with_style(ProgressStyle::with_template(template).expect("the template is well formed"))
 }
