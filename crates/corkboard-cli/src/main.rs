@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod demo;
 mod exit;
 mod output;
 mod value;
@@ -28,7 +29,10 @@ enum Command {
     /// List the objects: name, kind, capacity, sequence and size of the newest value.
     Ls,
     Rm(rm::Arguments),
+    Demo(commands::demo::Arguments),
     Completions(completions::Arguments),
+    #[command(hide = true)]
+    DemoProcess(demo::ProcessArguments),
 }
 
 fn main() -> std::process::ExitCode {
@@ -39,6 +43,8 @@ fn main() -> std::process::ExitCode {
         Command::Watch(arguments) => watch::run(arguments),
         Command::Ls => ls::run(),
         Command::Rm(arguments) => rm::run(arguments),
+        Command::Demo(arguments) => commands::demo::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
+        Command::DemoProcess(arguments) => demo::run_process(arguments),
     })
 }

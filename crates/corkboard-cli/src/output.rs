@@ -141,6 +141,16 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+/// A count for people, like `512` or `3.4 M`.
+pub fn count(number: u64) -> String {
+    match number {
+        0..10_000 => number.to_string(),
+        10_000..1_000_000 => format!("{:.1} k", number as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} M", number as f64 / 1e6),
+        _ => format!("{:.1} G", number as f64 / 1e9),
+    }
+}
+
 /// A length of time for people: its largest unit, like `12 ms`, `3.4 s` or `5 h`.
 pub fn time(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();

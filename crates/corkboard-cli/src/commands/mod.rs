@@ -1,6 +1,7 @@
 //! One file per subcommand, and what several of them need.
 
 pub mod completions;
+pub mod demo;
 pub mod get;
 pub mod ls;
 pub mod put;
