@@ -1,0 +1,189 @@
+//! Publishing and reading values, as a user meets it.
+
+mod common;
+
+use std::fs::File;
+use std::io::Write as _;
+use std::process::Stdio;
+
+use common::Scratch;
+
+#[test]
+fn get_prints_exactly_what_put_read() {
+    let scratch = Scratch::new("bytes");
+    for len in [0, 1, (1 << 20) - 1, 3 << 20] {
+        let value: Vec<u8> = (0..len).map(|i| (i * 7 / 3) as u8).collect();
+        let name = format!("b{len}");
+        assert!(scratch.run(&["put", &name], &value).status.success());
+        let output = scratch.run(&["get", &name], b"");
+        assert!(output.status.success());
+        assert!(output.stdout == value, "{len} bytes");
+    }
+}
+
+#[test]
+fn put_takes_a_text_a_file_or_standard_input() {
+    let scratch = Scratch::new("sources");
+    assert_eq!(scratch.code(&["put", "x", "--text", "from text"]), Some(0));
+    assert_eq!(scratch.text(&["get", "x"]), "from text");
+    let path = scratch.0.join("a file");
+    File::create(&path)
+        .and_then(|mut file| file.write_all(b"from a file"))
+        .unwrap();
+    assert_eq!(scratch.code(&["put", "x", path.to_str().unwrap()]), Some(0));
+    assert_eq!(scratch.text(&["get", "x"]), "from a file");
+    assert!(
+        scratch
+            .run(&["put", "x", "-"], b"from input")
+            .status
+            .success()
+    );
+    assert_eq!(scratch.text(&["get", "x"]), "from input");
+    assert_eq!(scratch.code(&["put", "x", "/no/such/file"]), Some(2));
+    assert_eq!(scratch.text(&["get", "x"]), "from input");
+}
+
+#[test]
+fn one_byte_too_many_is_refused_and_the_old_value_stays() {
+    let scratch = Scratch::new("large");
+    let created = scratch.run(&["put", "x", "--capacity", "4"], b"four");
+    assert!(created.status.success());
+    let refused = [
+        scratch.run(&["put", "x"], b"fives"),
+        scratch.run(&["put", "x", "--capacity", "4"], b"fives"),
+        scratch.run(&["put", "x", "--text", "fives"], b""),
+        scratch.run(&["put", "y", "--capacity", "4", "--text", "fives"], b""),
+    ];
+    for output in refused {
+        assert_eq!(output.status.code(), Some(2));
+        assert!(output.stdout.is_empty());
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.starts_with("corkboard: "), "{message}");
+        assert!(message.contains("capacity"), "{message}");
+    }
+    assert_eq!(scratch.text(&["get", "x"]), "four");
+}
+
+#[test]
+fn endless_input_is_refused_before_it_fills_the_memory() {
+    let scratch = Scratch::new("endless");
+    assert_eq!(scratch.code(&["put", "x", "--text", "kept"]), Some(0));
+    let put = scratch
+        .command(&["put", "x"])
+        .stdin(File::open("/dev/zero").unwrap())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(put.code(), Some(2));
+    assert_eq!(scratch.text(&["get", "x"]), "kept");
+}
+
+#[test]
+fn another_capacity_is_refused_and_names_both() {
+    let scratch = Scratch::new("capacity");
+    let code = scratch.code(&["put", "x", "--capacity", "4KiB", "--text", "v"]);
+    assert_eq!(code, Some(0));
+    let output = scratch.run(&["put", "x", "--capacity", "8KiB", "--text", "w"], b"");
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("4096") && message.contains("8192"),
+        "{message}"
+    );
+    assert_eq!(scratch.text(&["get", "x"]), "v");
+}
+
+#[test]
+fn exit_codes_tell_absent_from_wrong() {
+    let scratch = Scratch::new("codes");
+    let code = |arguments: &[&str]| scratch.code(arguments);
+    assert_eq!(code(&["get", "absent"]), Some(1));
+    assert_eq!(code(&["get", "absent", "--timeout", "10ms"]), Some(1));
+    assert_eq!(code(&["get", "a/b"]), Some(2));
+    assert_eq!(code(&["rm", "absent"]), Some(1));
+    assert_eq!(code(&["get", "x", "--timeout", "soon"]), Some(2));
+    assert_eq!(code(&["put", "x", "--text", "v"]), Some(0));
+    assert_eq!(code(&["rm", "x"]), Some(0));
+    assert_eq!(code(&["get", "x"]), Some(1));
+}
+
+#[test]
+fn rm_tries_every_name_and_the_worst_status_counts() {
+    let scratch = Scratch::new("rm");
+    for name in ["a", "b", "c"] {
+        assert_eq!(scratch.code(&["put", name, "--text", "v"]), Some(0));
+    }
+    assert_eq!(scratch.code(&["rm", "absent", "a"]), Some(1));
+    assert_eq!(scratch.code(&["rm", "absent", "wrong/name", "b"]), Some(2));
+    assert_eq!(scratch.code(&["rm", "--kind", "board", "c"]), Some(0));
+    assert_eq!(scratch.code(&["rm", "--kind", "cork", "c"]), Some(2));
+    for name in ["a", "b", "c"] {
+        assert_eq!(scratch.code(&["get", name]), Some(1), "{name}");
+    }
+}
+
+#[test]
+fn json_tells_everything_about_a_value_and_text_stays_text() {
+    let scratch = Scratch::new("json");
+    scratch.run(&["put", "天气"], "雨 \"rain\"\n".as_bytes());
+    let value = scratch.json(&["get", "天气", "--json"]);
+    assert_eq!(value["name"], "天气");
+    assert_eq!(value["sequence"], 1);
+    assert_eq!(value["size"], 11);
+    assert_eq!(value["encoding"], "utf-8");
+    assert_eq!(value["value"], "雨 \"rain\"\n");
+    let published_at = value["published_at"].as_str().unwrap();
+    assert!(published_at.ends_with('Z') && published_at.contains('T'));
+    assert!(value["age_seconds"].as_f64().unwrap() >= 0.0);
+    scratch.run(&["put", "天气"], b"\xff\x00");
+    let value = scratch.json(&["get", "天气", "--json"]);
+    assert_eq!(
+        (&value["encoding"], &value["value"]),
+        (&"base64".into(), &"/wA=".into())
+    );
+    assert_eq!(value["sequence"], 2);
+}
+
+#[test]
+fn hex_is_the_canonical_dump() {
+    let scratch = Scratch::new("hex");
+    scratch.run(&["put", "x"], b"cork\n");
+    let dump = scratch.text(&["get", "x", "--hex"]);
+    let expected =
+        "00000000  63 6f 72 6b 0a                                    |cork.|\n00000005\n";
+    assert_eq!(dump, expected);
+    assert_eq!(scratch.code(&["get", "x", "--hex", "--json"]), Some(2));
+}
+
+#[test]
+fn get_waits_for_creation_and_for_the_first_value() {
+    let scratch = Scratch::new("wait");
+    let get = scratch.start(&["get", "天气", "--timeout", "60s"]);
+    let patient = scratch.start(&["get", "天气", "--wait", "--json"]);
+    assert_eq!(scratch.code(&["put", "天气", "--text", "rain"]), Some(0));
+    assert_eq!(get.end(), (Some(0), vec!["rain".into()], vec![]));
+    assert!(patient.line().contains("\"rain\""));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let scratch = Scratch::new("pipe");
+    let value = vec![b'x'; 1 << 20];
+    assert!(scratch.run(&["put", "x"], &value).status.success());
+    for form in ["--wait", "--hex", "--json"] {
+        let mut get = scratch.start_with_closed_output(&["get", "x", form]);
+        assert_eq!(get.wait().unwrap().code(), Some(0), "{form}");
+    }
+}
+
+impl Scratch {
+    fn start_with_closed_output(&self, arguments: &[&str]) -> std::process::Child {
+        let mut child = self
+            .command(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        child
+    }
+}
