@@ -18,6 +18,11 @@ pub(super) struct SmallSlots {
     stride: usize,
 }
 
+// SAFETY: S1: a place in memory that belongs to no thread; only atomics are reached through it.
+unsafe impl Send for SmallSlots {}
+// SAFETY: as above.
+unsafe impl Sync for SmallSlots {}
+
 /// One slot: its descriptor's words and its payload's.
 #[derive(Clone, Copy)]
 pub(super) struct SmallSlot<'a> {

@@ -9,7 +9,7 @@ use rustix::time::ClockId;
 use super::clock::nanoseconds;
 use super::files::{self, Files, object};
 use super::layout::{
-    DESCRIPTOR_LEN, LATEST, LEN, LOCK_BASE, MONOTONIC, MUTEX, REALTIME, Role, unpack,
+    DESCRIPTOR_LEN, LATEST, LEN, LOCK_BASE, MONOTONIC, MUTEX, REALTIME, Role, STAMP, unpack,
 };
 use super::{Integrity, Timestamp, WriterMode, mutex, typed};
 use crate::error::{Error, ErrorKind, Result};
@@ -150,13 +150,7 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
         }
         Ok(participants)
     };
-    let mut latest = [0];
-    files::read_words_at(&files.data, &mut latest, LATEST, &object)?;
-    let (slot, sequence) = unpack(latest[0]);
-    let slot = slot.min(geometry.slots() - 1);
-    let mut descriptor = [0; DESCRIPTOR_LEN / 8];
-    let at = geometry.descriptor(slot);
-    files::read_words_at(&files.data, &mut descriptor, at, &object)?;
+    let (sequence, descriptor) = newest(&files, &object)?;
     let word = |field: usize| descriptor[field / 8];
     let has_time = sequence > 0 && geometry.timestamp != Timestamp::None;
     let time = |ns| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(ns));
@@ -189,4 +183,24 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
             .transpose()?,
         readers: list(&readers, Role::Readers)?,
     })
+}
+
+/// The newest value's sequence and descriptor. On a board that changes all the time the two may
+/// not belong together.
+fn newest(files: &Files, object: &str) -> Result<(u64, [u64; DESCRIPTOR_LEN / 8])> {
+    let mut descriptor = [0; DESCRIPTOR_LEN / 8];
+    let mut sequence = 0;
+    for _ in 0..100 {
+        let mut latest = [0];
+        files::read_words_at(&files.data, &mut latest, LATEST, object)?;
+        let slot;
+        (slot, sequence) = unpack(latest[0]);
+        let slot = slot.min(files.geometry.slots() - 1);
+        let at = files.geometry.descriptor(slot);
+        files::read_words_at(&files.data, &mut descriptor, at, object)?;
+        if sequence == 0 || descriptor[STAMP / 8] == sequence {
+            break;
+        }
+    }
+    Ok((sequence, descriptor))
 }
