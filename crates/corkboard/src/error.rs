@@ -142,6 +142,18 @@ impl Error {
         error
     }
 
+    /// The same error, met in another operation.
+    pub(crate) fn during(mut self, operation: &'static str) -> Self {
+        self.0.operation = operation;
+        self
+    }
+
+    /// The same error, with the object named.
+    pub(crate) fn on(mut self, object: impl Into<String>) -> Self {
+        self.0.object = object.into();
+        self
+    }
+
     /// What went wrong, for programs to act on.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

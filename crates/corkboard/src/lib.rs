@@ -7,10 +7,12 @@ compile_error!("corkboard supports Linux only for now");
 
 pub mod board;
 mod error;
+mod hook;
 pub mod integrity;
 mod name;
 mod participants;
 mod space;
+mod sync;
 mod sys;
 
 pub use error::{Error, ErrorKind, Result};

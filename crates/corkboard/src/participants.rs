@@ -3,14 +3,18 @@
 //! A handle claims an entry by locking that entry's byte through the description that maps the
 //! table, and then closes the descriptor: the mapping keeps the description, and with it the lock,
 //! until it is unmapped or the process ends. An entry whose byte can be locked is free, whatever
-//! is written in it; who claims it resets it.
+//! is written in it; who claims it resets it. The PID in it is for people, never an identity.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
-use crate::board::layout::{Geometry, HIGH, LOCK_BASE, PINS, Role};
+use crate::board::layout::{
+    ENTRIES, ENTRY_LEN, Geometry, HIGH, LABEL, LABEL_LEN, LOCK_BASE, PID, Role, SINCE,
+};
+use crate::hook;
+use crate::sync::{AtomicU64, Ordering};
 use crate::sys::lock;
 use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::Generation;
@@ -21,6 +25,15 @@ pub(crate) struct Table {
     len: usize,
 }
 
+/// What an entry says of its holder, dead or alive.
+pub(crate) struct Record {
+    pub(crate) pid: u32,
+    pub(crate) since: Option<SystemTime>,
+    pub(crate) label: String,
+    /// The slot it pins.
+    pub(crate) pinned: Option<usize>,
+}
+
 impl Table {
     /// Maps the table and claims a free entry; `None` when every entry's holder is alive.
     pub(crate) fn claim(
@@ -28,13 +41,16 @@ impl Table {
         geometry: &Geometry,
         role: Role,
         generation: Generation,
+        label: &str,
     ) -> Result<Option<(Self, usize)>, Errno> {
-        let table = Self::map(file.as_fd(), geometry, role, generation)?;
+        let protection = Protection::ReadWrite;
+        let table = Self::map(file.as_fd(), geometry, role, protection, generation)?;
         for entry in 0..table.len {
             if lock::try_lock(file.as_fd(), LOCK_BASE + entry as u64)? {
-                table.pin(entry).store(0, Ordering::Release);
-                // Before the first pin, whose fence makes both visible to a scanning writer.
-                table.high().fetch_max(entry as u64 + 1, Ordering::Relaxed);
+                hook::point("claim.locked");
+                reset(table.pin(entry), table.high(), entry);
+                table.sign(entry, label);
+                hook::point("claim.signed");
                 return Ok(Some((table, entry)));
             }
         }
@@ -46,12 +62,13 @@ impl Table {
         file: BorrowedFd<'_>,
         geometry: &Geometry,
         role: Role,
+        protection: Protection,
         generation: Generation,
     ) -> Result<Self, Errno> {
         let mapping = Mapping::new(
             file,
             geometry.file_len(role),
-            Protection::ReadWrite,
+            protection,
             Inheritance::Never,
             generation,
         )?;
@@ -65,17 +82,93 @@ impl Table {
 
     /// The slot that entry holds, plus one; 0 for none.
     pub(crate) fn pin(&self, entry: usize) -> &AtomicU64 {
-        self.mapping.word(PINS + entry * 8)
+        self.mapping.word(ENTRIES + entry * ENTRY_LEN)
     }
 
-    /// Whether any entry holds the slot. Call it after a full fence.
-    pub(crate) fn is_pinned(&self, slot: usize) -> bool {
+    /// The pins of all entries that were ever claimed. Call it after a full fence.
+    #[inline]
+    pub(crate) fn pins(&self) -> impl Iterator<Item = &AtomicU64> {
+        let words = self.mapping.words(ENTRIES, self.used() * ENTRY_LEN / 8);
+        words.iter().step_by(ENTRY_LEN / 8)
+    }
+
+    /// How many entries were ever claimed.
+    #[inline]
+    pub(crate) fn used(&self) -> usize {
         let high = self.high().load(Ordering::Relaxed);
-        let high = usize::try_from(high).map_or(self.len, |high| high.min(self.len));
-        (0..high).any(|entry| self.pin(entry).load(Ordering::Relaxed) == slot as u64 + 1)
+        usize::try_from(high).map_or(self.len, |high| high.min(self.len))
+    }
+
+    /// What is written in an entry.
+    pub(crate) fn record(&self, entry: usize) -> Record {
+        let base = ENTRIES + entry * ENTRY_LEN;
+        let word = |field| self.mapping.word(base + field).load(Ordering::Relaxed);
+        let since = word(SINCE);
+        let label = self.mapping.words(base + LABEL, LABEL_LEN / 8);
+        let label: Vec<u8> = label
+            .iter()
+            .flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes())
+            .take_while(|byte| *byte != 0)
+            .collect();
+        Record {
+            pid: word(PID) as u32,
+            since: (since > 0)
+                .then(|| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(since)))
+                .flatten(),
+            label: String::from_utf8_lossy(&label)
+                .chars()
+                .filter(|c| !c.is_control())
+                .collect(),
+            pinned: word(0)
+                .checked_sub(1)
+                .and_then(|slot| usize::try_from(slot).ok()),
+        }
+    }
+
+    /// Wipes a dead entry. The caller holds its byte.
+    pub(crate) fn wipe(&self, entry: usize) {
+        self.pin(entry).store(0, Ordering::Release);
+        let info = ENTRIES + entry * ENTRY_LEN + PID;
+        for word in self.mapping.words(info, (ENTRY_LEN - PID) / 8) {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether anything is written in an entry.
+    pub(crate) fn is_written(&self, entry: usize) -> bool {
+        let words = self
+            .mapping
+            .words(ENTRIES + entry * ENTRY_LEN, ENTRY_LEN / 8);
+        words.iter().any(|word| word.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Writes who we are, for people to read.
+    fn sign(&self, entry: usize, label: &str) {
+        let base = ENTRIES + entry * ENTRY_LEN;
+        let pid = rustix::process::getpid().as_raw_pid() as u64;
+        let mut padded = [0; LABEL_LEN];
+        let len = label.floor_char_boundary(LABEL_LEN);
+        padded[..len].copy_from_slice(&label.as_bytes()[..len]);
+        let to = self.mapping.words(base + LABEL, LABEL_LEN / 8);
+        for (to, bytes) in to.iter().zip(padded.as_chunks::<8>().0) {
+            to.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+        }
+        let now = crate::board::files::now_ns();
+        self.mapping
+            .word(base + SINCE)
+            .store(now, Ordering::Relaxed);
+        self.mapping.word(base + PID).store(pid, Ordering::Relaxed);
     }
 
     fn high(&self) -> &AtomicU64 {
         self.mapping.word(HIGH)
     }
+}
+
+/// Empties the pin of an entry that was just claimed, and makes scans include it.
+pub(crate) fn reset(pin: &AtomicU64, high: &AtomicU64, entry: usize) {
+    // Release: whoever held it before is dead, and its reads came before.
+    pin.store(0, Ordering::Release);
+    // Before the first pin, whose fence makes both visible to a scanning writer.
+    high.fetch_max(entry as u64 + 1, Ordering::Relaxed);
 }

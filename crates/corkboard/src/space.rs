@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode};
 use rustix::io::Errno;
 
 use crate::board::files;
@@ -245,14 +245,14 @@ impl Space {
 
 /// Opens a directory without following a symbolic link in its last component.
 fn open_directory(path: &Path) -> Result<(OwnedFd, fs::Stat)> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| match errno {
-        Errno::NOTDIR | Errno::LOOP => untrusted(
-            path,
-            "it is a symbolic link or not a directory; name the real directory",
-        ),
-        errno => Error::os("open space", path.display().to_string(), errno),
-    })?;
+    let fd =
+        fs::openat(CWD, path, files::DIRECTORY, Mode::empty()).map_err(|errno| match errno {
+            Errno::NOTDIR | Errno::LOOP => untrusted(
+                path,
+                "it is a symbolic link or not a directory; name the real directory",
+            ),
+            errno => Error::os("open space", path.display().to_string(), errno),
+        })?;
     let stat = fs::fstat(&fd)
         .map_err(|errno| Error::os("open space", path.display().to_string(), errno))?;
     Ok((fd, stat))

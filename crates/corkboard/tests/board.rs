@@ -263,7 +263,7 @@ fn a_creator_finishes_what_a_killed_remover_began() {
     let mut writer = Options::new().writer(&space, "x").unwrap();
     let path = space.path().join("x.board/data");
     let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-    file.write_all_at(&2u64.to_ne_bytes(), 128).unwrap();
+    file.write_all_at(&2u64.to_ne_bytes(), 256).unwrap();
     assert_eq!(writer.publish(b"").unwrap_err().kind(), ErrorKind::Removed);
     let error = Reader::open(&space, "x").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);

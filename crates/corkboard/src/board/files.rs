@@ -2,21 +2,32 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::layout::{Geometry, HEADER_LEN, Role, STATE, STATE_LIVE, STATE_REMOVED};
+use super::layout::{Geometry, HEADER_LEN, LATEST, LOCK_BASE, Role, WRITER_ENTRIES};
+use super::layout::{STATE, STATE_LIVE, STATE_REMOVED};
 use super::{Access, Options};
 use crate::error::{Error, ErrorKind, Result};
+use crate::hook;
+use crate::name;
 use crate::space::{Kind, Space};
+use crate::sync::Ordering;
 use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::Generation;
-use crate::{name, sys};
+use crate::sys::{self, lock};
 
 const TMPFS_MAGIC: i64 = 0x0102_1994;
+/// How a directory of the space is opened: never through a symbolic link.
+pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+/// Directories that are being built or taken apart begin with these.
+pub(crate) const BUILDING: &str = ".new-";
+pub(crate) const REMOVING: &str = ".old-";
 
 /// An open board: its directory and the geometry that its data file states.
 pub(crate) struct Files {
@@ -50,9 +61,9 @@ impl Files {
         let (data, geometry) = open_file(&directory, Role::Data, protection, &object)?;
         let stat = fs::fstat(&data).map_err(failed)?;
         require_tmpfs(data.as_fd(), &object)?;
-        let mut state = [0; 8];
-        read_at(data.as_fd(), &mut state, STATE as u64, &object)?;
-        match u64::from_ne_bytes(state) {
+        let mut state = [0];
+        read_words_at(&data, &mut state, STATE, &object)?;
+        match state[0] {
             STATE_LIVE => {}
             STATE_REMOVED => {
                 return Err(Error::new(
@@ -72,13 +83,55 @@ impl Files {
         })
     }
 
-    /// Opens one of the tables for reading and writing and checks that it belongs to this board.
-    pub(crate) fn table(&self, role: Role, object: &str) -> Result<OwnedFd> {
-        let (file, geometry) = open_file(&self.directory, role, Protection::ReadWrite, object)?;
+    /// Opens one of the tables and checks that it belongs to this board.
+    pub(crate) fn table(
+        &self,
+        role: Role,
+        protection: Protection,
+        object: &str,
+    ) -> Result<OwnedFd> {
+        let (file, geometry) = open_file(&self.directory, role, protection, object)?;
         if geometry != self.geometry {
             return Err(damaged(object, "has files of different boards"));
         }
         Ok(file)
+    }
+
+    /// Whether a writer that has the turn, or may take it, is alive. Anyone who may read can ask.
+    pub(crate) fn has_live_writer(&self) -> Result<bool> {
+        lock::is_locked(self.data.as_fd(), LOCK_BASE, u64::from(WRITER_ENTRIES))
+            .map_err(|errno| Error::os("look at", "the board's data file", errno))
+    }
+
+    /// Says that a writer is alive, to those who may not look at the control file: a lock on the
+    /// data file, on the byte of the writer's entry.
+    pub(crate) fn light_beacon(
+        &self,
+        entry: usize,
+        generation: Generation,
+    ) -> std::result::Result<Option<Beacon>, Errno> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let name = Role::Data.file_name();
+        let file = fs::openat(&self.directory, name, flags, Mode::empty())?;
+        if identity(file.as_fd())? != identity(self.data.as_fd())?
+            || !lock::try_lock(file.as_fd(), LOCK_BASE + entry as u64)?
+        {
+            return Ok(None);
+        }
+        let protection = Protection::ReadOnly;
+        let never = Inheritance::Never;
+        let mapping = Mapping::new(file.as_fd(), HEADER_LEN, protection, never, generation)?;
+        Ok(Some(Beacon { _mapping: mapping }))
+    }
+
+    /// A value cannot be longer than what the data file has allocated, whatever a damaged length
+    /// says: nobody should reserve memory for it.
+    pub(crate) fn check_allocated(&self, len: usize, object: &str) -> Result<()> {
+        let stat = fs::fstat(&self.data).map_err(|errno| Error::os("read", object, errno))?;
+        if len as u64 <= (stat.st_blocks as u64).saturating_mul(512) {
+            return Ok(());
+        }
+        Err(damaged(object, "has a value longer than its memory"))
     }
 
     /// Opens the board again for reading; `None` when the name no longer means the same files.
@@ -122,15 +175,13 @@ impl Files {
             );
             return Err(Error::new(ErrorKind::NoSpace, "create", object, cause));
         }
-        let temporary = format!(".new-{:016x}", random().map_err(failed)?);
-        fs::mkdirat(&parent, &temporary, Mode::from_raw_mode(0o700)).map_err(failed)?;
+        let (temporary, directory) = build_directory(&parent).map_err(failed)?;
+        hook::point("create.directory");
         let result = (|| {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let directory =
-                fs::openat(&parent, &temporary, flags, Mode::empty()).map_err(failed)?;
             for role in [Role::Data, Role::Control, Role::Readers] {
                 let mode = file_mode(role, options);
                 create_file(&directory, role, geometry, mode).map_err(failed)?;
+                hook::point("create.file");
             }
             let mode = directory_mode(options);
             fs::fchmod(&directory, Mode::from_raw_mode(mode)).map_err(failed)?;
@@ -146,11 +197,55 @@ impl Files {
                 Err(errno) => Err(failed(errno)),
             }
         })();
+        hook::point("create.renamed");
         if !matches!(result, Ok(true)) {
             let _ = delete(parent.as_fd(), &temporary);
         }
         result
     }
+}
+
+/// Keeps the lock that says a writer is alive.
+pub(crate) struct Beacon {
+    _mapping: Mapping,
+}
+
+/// Makes a directory under a temporary name. The lock on it says that its builder is alive.
+fn build_directory(parent: &OwnedFd) -> std::result::Result<(String, OwnedFd), Errno> {
+    for _ in 0..100 {
+        let temporary = format!("{BUILDING}{:016x}", random()?);
+        fs::mkdirat(parent, &temporary, Mode::from_raw_mode(0o700))?;
+        hook::point("create.begun");
+        // A sweep may come in between, and take the directory for a dead builder's.
+        let locked = fs::openat(parent, &temporary, DIRECTORY, Mode::empty()).and_then(|fd| {
+            fs::flock(&fd, fs::FlockOperation::LockExclusive)?;
+            let is_swept = fs::fstat(&fd)?.st_nlink == 0;
+            Ok((!is_swept).then_some(fd))
+        });
+        match locked {
+            Ok(Some(fd)) => return Ok((temporary, fd)),
+            Ok(None) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(Errno::BUSY)
+}
+
+/// Deletes a directory that its builder or remover left behind, unless that process is alive.
+pub(crate) fn sweep(parent: BorrowedFd<'_>, temporary: &str) -> std::result::Result<bool, Errno> {
+    let directory = fs::openat(parent, temporary, DIRECTORY, Mode::empty())?;
+    match fs::flock(&directory, fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => delete(parent, temporary).map(|()| true),
+        Err(Errno::AGAIN) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Whether the process that builds or removes this directory is gone.
+pub(crate) fn is_stale(parent: BorrowedFd<'_>, temporary: &str) -> bool {
+    fs::openat(parent, temporary, DIRECTORY, Mode::empty()).is_ok_and(|directory| {
+        fs::flock(&directory, fs::FlockOperation::NonBlockingLockShared).is_ok()
+    })
 }
 
 /// Which board a removal is meant for.
@@ -169,8 +264,7 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
     let failed = |errno| Error::os("remove", &object, errno);
     let parent = space.directory()?;
     let visible = directory_name(name);
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = fs::openat(&parent, &visible, flags, Mode::empty()).map_err(failed)?;
+    let directory = fs::openat(&parent, &visible, DIRECTORY, Mode::empty()).map_err(failed)?;
     // Removers take turns, so that none renames a successor of the board it looked at.
     fs::flock(&directory, fs::FlockOperation::LockExclusive).map_err(failed)?;
     let ours = fs::fstat(&directory).map_err(failed)?;
@@ -201,20 +295,22 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
     if let Some(state) = state {
         state.store(STATE_REMOVED, Ordering::Release);
     }
-    let hidden = format!(".old-{:016x}", random().map_err(failed)?);
+    hook::point("remove.marked");
+    let hidden = format!("{REMOVING}{:016x}", random().map_err(failed)?);
     fs::renameat_with(&parent, &visible, &parent, &hidden, RenameFlags::NOREPLACE)
         .map_err(failed)?;
+    hook::point("remove.renamed");
     let result = delete(parent.as_fd(), &hidden).map_err(failed);
+    hook::point("remove.deleted");
     if let Some(mapping) = &mapping {
-        sys::wait::wake_low(mapping.word(super::layout::LATEST));
+        sys::wait::wake_low(mapping.word(LATEST));
     }
     result
 }
 
 /// Deletes a board's directory and whatever files are in it.
 fn delete(parent: BorrowedFd<'_>, directory_name: &str) -> std::result::Result<(), Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = fs::openat(parent, directory_name, flags, Mode::empty())?;
+    let directory = fs::openat(parent, directory_name, DIRECTORY, Mode::empty())?;
     for item in fs::Dir::read_from(&directory)? {
         let item = item?;
         let name = item.file_name();
@@ -263,7 +359,7 @@ fn open_file(
         return Err(what("is not a regular file"));
     }
     let mut header = [0; HEADER_LEN];
-    read_at(file.as_fd(), &mut header, 0, object)?;
+    read_at(&file, &mut header, 0, object)?;
     let geometry = Geometry::decode(&header, role, object)?;
     if u64::try_from(stat.st_size) != Ok(geometry.file_len(role) as u64) {
         return Err(what("has the wrong length"));
@@ -273,19 +369,34 @@ fn open_file(
 
 /// Fills `buffer` from the file, or says that the file is too short.
 pub(crate) fn read_at(
-    file: BorrowedFd<'_>,
+    file: &OwnedFd,
     buffer: &mut [u8],
-    offset: u64,
+    offset: usize,
     object: &str,
 ) -> Result<()> {
     let mut done = 0;
     while done < buffer.len() {
-        match rustix::io::pread(file, &mut buffer[done..], offset + done as u64) {
+        match rustix::io::pread(file, &mut buffer[done..], (offset + done) as u64) {
             Ok(0) => return Err(damaged(object, "has a file that ends too early")),
             Ok(count) => done += count,
             Err(Errno::INTR) => {}
             Err(errno) => return Err(Error::os("read", object, errno)),
         }
+    }
+    Ok(())
+}
+
+/// As [`read_at`], in words.
+pub(crate) fn read_words_at(
+    file: &OwnedFd,
+    words: &mut [u64],
+    offset: usize,
+    object: &str,
+) -> Result<()> {
+    let mut bytes = vec![0; words.len() * 8];
+    read_at(file, &mut bytes, offset, object)?;
+    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *word = u64::from_ne_bytes(*bytes);
     }
     Ok(())
 }

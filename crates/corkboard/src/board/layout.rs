@@ -6,14 +6,14 @@ use crate::integrity::crc64;
 use super::{Integrity, Timestamp, WriterMode};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"corkbrd\x01");
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// The geometry, sealed by a checksum, begins each file.
-pub(crate) const HEADER_LEN: usize = 128;
+pub(crate) const HEADER_LEN: usize = 192;
 /// Data file: `STATE_LIVE` or `STATE_REMOVED`.
-pub(crate) const STATE: usize = 128;
+pub(crate) const STATE: usize = 256;
 /// Data file: slot and sequence of the newest value.
-pub(crate) const LATEST: usize = 256;
+pub(crate) const LATEST: usize = 384;
 /// Data file: the first slot's descriptor.
 const SLOTS: usize = 512;
 /// Control file: the writer mutex.
@@ -22,8 +22,15 @@ pub(crate) const MUTEX: usize = 256;
 pub(crate) const WAITING: usize = 256;
 /// Both tables: one more than the highest entry ever claimed.
 pub(crate) const HIGH: usize = 384;
-/// Both tables: the first pin.
-pub(crate) const PINS: usize = 512;
+/// Both tables: the first entry.
+pub(crate) const ENTRIES: usize = 512;
+/// An entry's pin has a cache line of its own; the line after it says who holds the entry.
+pub(crate) const ENTRY_LEN: usize = 128;
+pub(crate) const PID: usize = 64;
+pub(crate) const SINCE: usize = 72;
+pub(crate) const LABEL: usize = 80;
+/// The longest label in bytes.
+pub(crate) const LABEL_LEN: usize = 48;
 /// Lock bytes are beyond the end of any file.
 pub(crate) const LOCK_BASE: u64 = 1 << 40;
 
@@ -38,27 +45,30 @@ pub(crate) const MONOTONIC: usize = 24;
 pub(crate) const REALTIME: usize = 32;
 pub(crate) const DESCRIPTOR_LEN: usize = 40;
 
-/// Set in the stamp of a slot that is being written.
-pub(crate) const BUSY: u64 = 1 << 63;
-
 const SEQUENCE_BITS: u32 = 54;
 pub(crate) const MAX_SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
-const MAX_SLOTS: u32 = 1 << (64 - SEQUENCE_BITS);
+pub(crate) const MAX_SLOTS: usize = 1 << (64 - SEQUENCE_BITS);
 pub(crate) const WRITER_ENTRIES: u32 = 64;
 /// The largest table of readers: every slot must have a number.
-pub(crate) const MAX_READERS: u32 = MAX_SLOTS - WRITER_ENTRIES - 2;
+pub(crate) const MAX_READERS: u32 = MAX_SLOTS as u32 - WRITER_ENTRIES - 2;
 /// Boards up to this capacity are copied in and out, never pinned.
 pub(crate) const SMALL_CAPACITY: usize = 1024;
+/// Enough that a reader is seldom lapped, few enough to stay in the first-level cache.
 pub(crate) const SMALL_SLOTS: usize = 16;
 /// Keeps every offset far from overflow.
 const MAX_CAPACITY: usize = 1 << 40;
 
 const PAGE: usize = 4096;
+/// Every value begins at a multiple of this, in a slot and in a private copy.
+pub(crate) const MAX_ALIGN: u64 = 64;
+const TYPE_NAME: usize = 96;
 
+#[inline]
 pub(crate) fn pack(slot: usize, sequence: u64) -> u64 {
     (slot as u64) << SEQUENCE_BITS | sequence
 }
 
+#[inline]
 pub(crate) fn unpack(word: u64) -> (usize, u64) {
     ((word >> SEQUENCE_BITS) as usize, word & MAX_SEQUENCE)
 }
@@ -91,14 +101,34 @@ pub(crate) struct Geometry {
     pub(crate) timestamp: Timestamp,
     pub(crate) writer_mode: WriterMode,
     pub(crate) created_ns: u64,
+    pub(crate) value_type: Option<TypeRecord>,
 }
+
+/// The type of a typed board's values, as the header keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TypeRecord {
+    /// UTF-8, filled up with zeros.
+    pub(crate) name: [u8; TYPE_NAME_LEN],
+    pub(crate) size: u64,
+    pub(crate) align: u64,
+}
+
+/// The longest name of a type in bytes.
+pub(crate) const TYPE_NAME_LEN: usize = 64;
 
 impl Geometry {
     /// Whether the shape can exist; headers from files are not believed before this.
     pub(crate) fn is_possible(&self) -> bool {
-        self.capacity <= MAX_CAPACITY && self.max_readers <= MAX_READERS
+        self.capacity <= MAX_CAPACITY
+            && self.max_readers <= MAX_READERS
+            && self.value_type.is_none_or(|of| {
+                of.size <= self.capacity as u64
+                    && of.align.is_power_of_two()
+                    && of.align <= MAX_ALIGN
+            })
     }
 
+    #[inline]
     pub(crate) fn is_small(&self) -> bool {
         self.capacity <= SMALL_CAPACITY
     }
@@ -123,10 +153,12 @@ impl Geometry {
         }
     }
 
+    #[inline]
     pub(crate) fn descriptor(&self, slot: usize) -> usize {
         SLOTS + slot * if self.is_small() { self.stride() } else { 64 }
     }
 
+    #[inline]
     pub(crate) fn payload(&self, slot: usize) -> usize {
         if self.is_small() {
             return self.descriptor(slot) + DESCRIPTOR_LEN;
@@ -147,7 +179,7 @@ impl Geometry {
     pub(crate) fn preallocated(&self, role: Role) -> usize {
         let end = match role {
             Role::Data => self.descriptor(self.slots()),
-            table => PINS + self.table_len(table) * 8,
+            table => ENTRIES + self.table_len(table) * ENTRY_LEN,
         };
         end.next_multiple_of(PAGE)
     }
@@ -171,10 +203,15 @@ impl Geometry {
             self.timestamp as u64,
             self.writer_mode as u64,
             self.created_ns,
+            self.value_type.map_or(0, |of| of.size),
+            self.value_type.map_or(0, |of| of.align),
         ];
         let mut bytes = [0; HEADER_LEN];
         for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *to = word.to_le_bytes();
+        }
+        if let Some(of) = &self.value_type {
+            bytes[TYPE_NAME..][..TYPE_NAME_LEN].copy_from_slice(&of.name);
         }
         let seal = crc64(&bytes[..HEADER_LEN - 8], 0);
         bytes[HEADER_LEN - 8..].copy_from_slice(&seal.to_le_bytes());
@@ -221,6 +258,14 @@ impl Geometry {
                 timestamp: Timestamp::from_word(words[7])?,
                 writer_mode: WriterMode::from_word(words[8])?,
                 created_ns: words[9],
+                value_type: match words[11] {
+                    0 => None,
+                    align => Some(TypeRecord {
+                        name: *bytes[TYPE_NAME..].first_chunk()?,
+                        size: words[10],
+                        align,
+                    }),
+                },
             })
         })();
         match geometry {
@@ -243,6 +288,11 @@ mod tests {
             timestamp: Timestamp::Coarse,
             writer_mode,
             created_ns: 1,
+            value_type: Some(TypeRecord {
+                name: [b'x'; TYPE_NAME_LEN],
+                size: 0,
+                align: 8,
+            }),
         }
     }
 

@@ -16,20 +16,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod attached;
+mod buffer;
+mod clock;
 pub(crate) mod files;
 pub(crate) mod layout;
+mod loan;
 mod mutex;
+mod options;
+mod protocol;
 mod reader;
+mod small;
+mod snapshot;
+mod stat;
+mod typed;
 mod writer;
 
-use std::time::Duration;
-
 pub use crate::space::Access;
-pub use reader::{OwnedSnapshot, Reader, Snapshot};
-pub use writer::{Loan, Writer};
-
-use crate::error::Result;
-use crate::space::Space;
+pub use loan::Loan;
+pub use options::Options;
+pub use reader::Reader;
+pub use snapshot::{OwnedSnapshot, Snapshot};
+pub use stat::{Participant, Stat, ValueType, stat};
+pub use writer::Writer;
 
 /// What guards a value's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,95 +90,5 @@ impl WriterMode {
         [Self::Exclusive, Self::Shared]
             .into_iter()
             .find(|value| *value as u64 == word)
-    }
-}
-
-/// How to create or open a board for writing.
-///
-/// What is left unset adopts an existing board's; what is set must match it. A new board gets a
-/// capacity of 1 MiB, 62 readers, [`Integrity::Crc64`], [`Timestamp::Coarse`],
-/// [`WriterMode::Exclusive`] and [`Access::Owner`] both ways.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    capacity: Option<usize>,
-    max_readers: Option<u32>,
-    integrity: Option<Integrity>,
-    timestamp: Option<Timestamp>,
-    writer_mode: Option<WriterMode>,
-    writer_timeout: Option<Duration>,
-    readers: Access,
-    writers: Access,
-}
-
-impl Options {
-    /// Options with nothing set.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The longest value in bytes. Memory is used only as values need it.
-    pub fn capacity(mut self, bytes: usize) -> Self {
-        self.capacity = Some(bytes);
-        self
-    }
-
-    /// How many readers can hold a snapshot in place; more are possible, and copy.
-    pub fn max_readers(mut self, readers: u32) -> Self {
-        self.max_readers = Some(readers);
-        self
-    }
-
-    /// What guards the bytes.
-    pub fn integrity(mut self, integrity: Integrity) -> Self {
-        self.integrity = Some(integrity);
-        self
-    }
-
-    /// Which clock publications carry.
-    pub fn timestamp(mut self, timestamp: Timestamp) -> Self {
-        self.timestamp = Some(timestamp);
-        self
-    }
-
-    /// How many handles may publish.
-    pub fn writer_mode(mut self, mode: WriterMode) -> Self {
-        self.writer_mode = Some(mode);
-        self
-    }
-
-    /// How long to wait for another writer: to end, on an exclusive board (by default not at
-    /// all); for its publication, on a shared one (by default a second).
-    pub fn writer_timeout(mut self, timeout: Duration) -> Self {
-        self.writer_timeout = Some(timeout);
-        self
-    }
-
-    /// Who may read a board that this call creates, whatever the umask.
-    pub fn readers(mut self, access: Access) -> Self {
-        self.readers = access;
-        self
-    }
-
-    /// Who may write to a board that this call creates, whatever the umask.
-    pub fn writers(mut self, access: Access) -> Self {
-        self.writers = access;
-        self
-    }
-
-    /// Creates the board, or opens it, for writing.
-    ///
-    /// # Errors
-    /// `InvalidName`; `Incompatible` when an existing board differs from a set option;
-    /// `WriterExists` when another exclusive writer is alive after the time-out; `Unsupported`
-    /// when the space is not on tmpfs; `Damaged`, `NoSpace`, `Full`, `PermissionDenied`, `Io`.
-    ///
-    /// # Blocking
-    /// On an exclusive board for at most [`writer_timeout`](Self::writer_timeout).
-    ///
-    /// # If a process dies
-    /// *Recovers*: a creator killed half-way leaves a hidden directory that nobody opens; a dead
-    /// writer's place is taken within two 10 ms slices of its release by the kernel.
-    pub fn writer(&self, space: &Space, name: &str) -> Result<Writer> {
-        Writer::create_or_open(space, name, self)
     }
 }

@@ -6,10 +6,10 @@
 //! Only a dead owner is replaced, and who replaces it holds the dead entry's lock byte while it
 //! exchanges the word: nobody can claim that entry and acquire the mutex anew in between.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{AtomicU32, Ordering};
 use crate::sys::wait;
 
 const OWNER: u32 = (1 << 10) - 1;
@@ -35,13 +35,22 @@ pub(super) fn owner(word: u32) -> Option<usize> {
 /// Runs an exchange while the lock byte of a dead entry is held; `Ok(false)` when it is alive.
 pub(super) type WhileDead<'a> = &'a dyn Fn(usize, &mut dyn FnMut()) -> Result<bool>;
 
-/// Takes the mutex for `entry`; `Ok(false)` when a live owner kept it until the time-out.
+/// How an attempt to take the mutex ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is ours.
+    Locked,
+    /// The live holder of this entry kept it until the time-out.
+    HeldBy(usize),
+}
+
+/// Takes the mutex for `entry`.
 pub(super) fn lock(
     mutex: &AtomicU32,
     entry: usize,
     timeout: Duration,
     while_dead: WhileDead<'_>,
-) -> Result<bool> {
+) -> Result<Outcome> {
     let start = Instant::now();
     let mut slept = 0;
     let mut look_for_death = timeout.is_zero();
@@ -54,7 +63,7 @@ pub(super) fn lock(
                 .compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed)
                 .is_ok()
             {
-                return Ok(true);
+                return Ok(Outcome::Locked);
             }
             continue;
         };
@@ -79,12 +88,12 @@ pub(super) fn lock(
                     .is_ok();
             })?;
             if won {
-                return Ok(true);
+                return Ok(Outcome::Locked);
             }
         }
         let left = timeout.saturating_sub(start.elapsed());
         if left.is_zero() {
-            return Ok(false);
+            return Ok(Outcome::HeldBy(holder));
         }
         if word & CONTENDED == 0
             && mutex

@@ -1,30 +1,38 @@
 //! Reading and waiting.
 
 use std::fmt;
-use std::ops::Deref;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::time::{Duration, Instant, SystemTime};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
-
-use super::files::{self, Files, object};
-use super::layout::*;
-use super::{Integrity, Timestamp};
+use super::attached::{Attached, Descriptor};
+use super::files::Files;
+use super::layout::{DESCRIPTOR_LEN, STATE, STATE_LIVE, unpack};
+use super::layout::{LATEST, Role, SMALL_SLOTS, STAMP, WAITING};
+use super::small::SmallSlots;
+use super::snapshot::{Held, OwnedSnapshot, Snapshot};
+use super::{Integrity, Options, files, protocol};
 use crate::error::{Error, ErrorKind, Result};
+use crate::hook;
 use crate::integrity::crc64;
 use crate::participants::Table;
 use crate::space::Space;
-use crate::sys::map::{Mapping, Protection};
-use crate::sys::process::Generation;
-use crate::sys::wait;
+use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sys::map::Protection;
+use crate::sys::watch::Watch;
+use crate::sys::{barrier, wait};
 
 /// A sleeping reader looks this often whether the board is still there.
 const SLICE: Duration = Duration::from_millis(50);
-/// One that may not ask to be woken looks this often for a value.
-const OBSERVER_SLICE: Duration = Duration::from_millis(2);
-const SPINS: u32 = 200;
+/// One that nobody can wake looks this often for a value.
+pub(super) const OBSERVER_SLICE: Duration = Duration::from_millis(2);
+/// How often a wait looks before it sleeps: more after looks that paid off, fewer after others.
+const MIN_SPINS: u32 = 32;
+const MAX_SPINS: u32 = 2048;
 const ATTEMPTS: u32 = 10_000;
+const READ: &str = "read";
+/// No stamp and no latest word is ever this.
+const IMPOSSIBLE: u64 = u64::MAX;
 
 /// A handle that reads a board's newest value.
 ///
@@ -33,54 +41,42 @@ const ATTEMPTS: u32 = 10_000;
 ///
 /// # If a process dies
 /// *Recovers*: a dead reader leaves at most one slot pinned until its entry is claimed again.
+///
+/// # Examples
+/// A snapshot is borrowed from its reader, which cannot read on meanwhile:
+/// ```compile_fail,E0499
+/// # fn read_twice(reader: &mut corkboard::board::Reader) -> corkboard::Result<()> {
+/// let first = reader.read()?;
+/// let second = reader.read()?;
+/// drop(first);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Reader {
-    space: Space,
-    name: String,
-    geometry: Geometry,
-    generation: Generation,
-    data: Mapping,
-    file_identity: (u64, u64),
-    /// Absent for an observer of a large board and for anyone without the right to write it.
-    table: Option<(Table, usize)>,
-    trusted: bool,
+    held: Held,
+    /// Absent for an observer.
+    table: Option<(Arc<Table>, usize)>,
+    is_trusted: bool,
     seen: u64,
-    value: Value,
-    copy: Vec<u64>,
+    /// **W1** The word that a newer value changes: inside the data that `held.board` maps, as is
+    /// `state`.
+    watched: NonNull<AtomicU64>,
+    state: NonNull<AtomicU64>,
+    /// The slots of a small board; `held.board` outlives them.
+    small: Option<SmallSlots>,
+    /// What the watched word was when the held value was the newest.
+    expected: u64,
+    spins: u32,
+    label: String,
+    /// Bytes at each slot's beginning that are known to be in memory.
+    present: Vec<usize>,
 }
 
-/// The value that the handle holds: in its pinned slot, or in its private copy.
-#[derive(Clone, Copy)]
-struct Value {
-    start: *const u8,
-    len: usize,
-    sequence: u64,
-    monotonic: u64,
-    realtime: u64,
-}
-
-impl Value {
-    const NONE: Self = Self {
-        start: std::ptr::null(),
-        len: 0,
-        sequence: 0,
-        monotonic: 0,
-        realtime: 0,
-    };
-}
-
-// SAFETY: the pointer is into the mapping or the private copy that the same handle owns, and
-// neither belongs to a thread.
+// SAFETY: W1: the pointers are into a mapping that the handle keeps alive and that belongs to no
+// thread.
 unsafe impl Send for Reader {}
 // SAFETY: a shared reference to a reader changes nothing.
 unsafe impl Sync for Reader {}
-
-/// What a slot's descriptor says.
-struct Descriptor {
-    len: usize,
-    crc: u64,
-    monotonic: u64,
-    realtime: u64,
-}
 
 impl Reader {
     /// Opens an existing board for reading.
@@ -92,33 +88,38 @@ impl Reader {
     /// # If a process dies
     /// *Recovers*: its entry is free as soon as the kernel has released its lock.
     pub fn open(space: &Space, name: &str) -> Result<Self> {
+        Self::open_with(space, name, &Options::new())
+    }
+
+    pub(super) fn open_with(space: &Space, name: &str, options: &Options) -> Result<Self> {
         let files = Files::open(space, name, Protection::ReadOnly)?;
-        let object = object(name);
-        let failed = |errno| Error::os("open", &object, errno);
-        let generation = Generation::current().map_err(failed)?;
-        let geometry = files.geometry;
-        let data = files
-            .map_data(Protection::ReadOnly, generation)
-            .map_err(failed)?;
-        let table = match files.table(Role::Readers, &object) {
-            Ok(file) => Table::claim(file, &geometry, Role::Readers, generation).map_err(failed)?,
+        options.check(&files.geometry, name)?;
+        let board = Attached::new(space, name, &files, Protection::ReadOnly)?;
+        let label = options.label_or_program();
+        let (geometry, generation) = (&board.geometry, board.generation);
+        let table = match board.table(&files, Role::Readers) {
+            Ok(file) => Table::claim(file, geometry, Role::Readers, generation, &label)
+                .map_err(|errno| board.os("open", errno))?,
             Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
             Err(error) => return Err(error),
         };
         let us = rustix::process::geteuid().as_raw();
-        Ok(Self {
-            space: space.clone(),
-            name: name.to_owned(),
-            file_identity: files::identity(files.data.as_fd()).map_err(failed)?,
-            trusted: files.owner_uid == us || files.owner_uid == 0,
-            geometry,
-            generation,
-            data,
-            table,
+        let mut reader = Self {
+            table: table.map(|(table, entry)| (Arc::new(table), entry)),
+            is_trusted: board.owner_uid == us || board.owner_uid == 0,
             seen: 0,
-            value: Value::NONE,
-            copy: Vec::new(),
-        })
+            watched: NonNull::from(board.latest()),
+            state: NonNull::from(board.state()),
+            // SAFETY: the reader owns a share of the board as long as it has the slots.
+            small: unsafe { SmallSlots::new(&board) },
+            expected: IMPOSSIBLE,
+            spins: MIN_SPINS,
+            label,
+            present: vec![0; board.slots()],
+            held: Held::new(Arc::new(board)),
+        };
+        reader.watch();
+        Ok(reader)
     }
 
     /// As [`open`](Self::open), waiting for the board's creation.
@@ -127,12 +128,13 @@ impl Reader {
     /// `NotFound` when it is still absent after `timeout`; otherwise as [`open`](Self::open).
     ///
     /// # Blocking
-    /// For at most `timeout`; looks every two milliseconds.
+    /// For at most `timeout`.
     ///
     /// # If a process dies
     /// *Recovers*: a creator killed half-way creates nothing.
     pub fn open_timeout(space: &Space, name: &str, timeout: Duration) -> Result<Self> {
         let start = Instant::now();
+        let mut watch = None;
         loop {
             match Self::open(space, name) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -140,7 +142,11 @@ impl Reader {
                     if left.is_zero() {
                         return Err(error);
                     }
-                    std::thread::sleep(left.min(OBSERVER_SLICE));
+                    match &watch {
+                        // Look once more after the watch began.
+                        None => watch = Some(Watch::new(space.path())),
+                        Some(watch) => watch.wait(left),
+                    }
                 }
                 result => return result,
             }
@@ -150,23 +156,43 @@ impl Reader {
     /// Another handle on the same board, which has seen nothing yet.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// `Removed` when the board is no longer there; otherwise as [`open`](Self::open).
     ///
     /// # If a process dies
     /// *Recovers*, as [`open`](Self::open).
     pub fn try_clone(&self) -> Result<Self> {
-        Self::open(&self.space, &self.name)
+        self.board().check_usable("open")?;
+        Self::open_with(
+            &self.board().space,
+            &self.board().name,
+            &Options::new().label(&self.label),
+        )
     }
 
     /// The longest value in bytes.
     pub fn capacity(&self) -> usize {
-        self.geometry.capacity
+        self.board().geometry.capacity
     }
 
     /// Whether this handle observes: it copies large values, and looks for new ones every two
     /// milliseconds instead of being woken.
     pub fn is_observer(&self) -> bool {
         self.table.is_none()
+    }
+
+    /// Whether a writer is attached and alive: on an exclusive board one that holds it, a standby
+    /// does not count. `false` when the board was removed or cannot be looked at.
+    ///
+    /// # If a process dies
+    /// *Reports*: `false` as soon as the kernel has released a dead writer's lock.
+    pub fn writer_alive(&self) -> bool {
+        let board = self.board();
+        let is_alive = || -> Result<bool> {
+            board.check_usable(READ)?;
+            let files = board.reopen(READ)?;
+            files.has_live_writer()
+        };
+        is_alive().unwrap_or(false)
     }
 
     /// The newest value, `None` before the first publication.
@@ -180,11 +206,15 @@ impl Reader {
     /// *Recovers*: a writer killed half-way leaves the value before as the newest.
     #[inline]
     pub fn read(&mut self) -> Result<Option<Snapshot<'_>>> {
-        self.check()?;
-        if self.value.sequence == 0 || self.value.sequence != self.seen || self.is_newer() {
-            self.fetch()?;
+        // SAFETY: W1.
+        let (watched, state) = unsafe { (self.watched.as_ref(), self.state.as_ref()) };
+        let is_same = watched.load(Ordering::Relaxed) == self.expected
+            && state.load(Ordering::Relaxed) == STATE_LIVE
+            && self.held.board.generation.is_current();
+        if !is_same {
+            self.look()?;
         }
-        Ok(self.snapshot())
+        Ok(self.held.snapshot())
     }
 
     /// Waits for a value newer than the last one this handle returned; `None` on time-out.
@@ -193,21 +223,22 @@ impl Reader {
     /// As [`read`](Self::read). A value reported as `Corrupt` counts as seen.
     ///
     /// # Blocking
-    /// For at most `timeout`, for ever without one.
+    /// For at most `timeout`, for ever without one. Looks for some microseconds, then sleeps.
     ///
     /// # If a process dies
     /// *Recovers*: a value published by a writer that died before waking is seen within 50 ms.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Snapshot<'_>>> {
-        let start = Instant::now();
+        let mut since = None;
         loop {
-            self.check()?;
-            if (0..SPINS).any(|_| {
-                std::hint::spin_loop();
-                self.is_newer()
-            }) {
+            self.board().check_usable(READ)?;
+            if self.spin() {
+                let seen = self.seen;
                 self.fetch()?;
-                return Ok(self.snapshot());
+                if self.seen > seen {
+                    return Ok(self.held.snapshot());
+                }
             }
+            let start = *since.get_or_insert_with(Instant::now);
             let left = timeout.map_or(Duration::MAX, |timeout| {
                 timeout.saturating_sub(start.elapsed())
             });
@@ -223,70 +254,27 @@ impl Reader {
     /// it is right even if the writer cannot be trusted.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// As [`read`](Self::read); `NoSpace` when there is no memory for the copy.
     ///
     /// # If a process dies
     /// *Recovers*, as [`read`](Self::read).
     pub fn read_into(&mut self, buffer: &mut Vec<u8>) -> Result<Option<u64>> {
-        self.check_generation()?;
-        let object = object(&self.name);
-        let file = self.reopen()?;
-        for _ in 0..ATTEMPTS {
-            let word_at = |offset: usize| -> Result<u64> {
-                let mut word = [0; 8];
-                files::read_at(file.as_fd(), &mut word, offset as u64, &object)?;
-                Ok(u64::from_ne_bytes(word))
-            };
-            if word_at(STATE)? != STATE_LIVE {
-                return Err(self.error(ErrorKind::Removed, "it was removed; open it anew"));
+        self.board().check_generation(READ)?;
+        let result = self.copy_from_file(|len, fill| {
+            buffer.clear();
+            if buffer.try_reserve_exact(len).is_err() {
+                return None;
             }
-            let word = word_at(LATEST)?;
-            let (slot, sequence) = self.locate(word)?;
-            if sequence == 0 && self.seen == 0 {
-                return Ok(None);
-            }
-            // On a small board the latest word may be a moment behind what `read` saw.
-            let (slot, sequence) = if sequence < self.seen && self.geometry.is_small() {
-                (self.seen as usize % SMALL_SLOTS, self.seen)
-            } else {
-                (slot, sequence)
-            };
-            let descriptor = self.geometry.descriptor(slot);
-            if word_at(descriptor + STAMP)? != sequence {
-                std::thread::yield_now();
-                continue;
-            }
-            fence(Ordering::SeqCst);
-            let len = word_at(descriptor + LEN)?;
-            let expected = word_at(descriptor + CRC)?;
-            let len = usize::try_from(len)
-                .ok()
-                .filter(|len| *len <= self.geometry.capacity);
-            if let Some(len) = len {
+            buffer.resize(len, 0);
+            Some(fill(buffer))
+        });
+        match result {
+            Ok(copied) => Ok(copied.map(|(sequence, _)| sequence)),
+            Err(error) => {
                 buffer.clear();
-                buffer.resize(len, 0);
-                let payload = self.geometry.payload(slot) as u64;
-                files::read_at(file.as_fd(), buffer, payload, &object)?;
+                Err(error)
             }
-            fence(Ordering::SeqCst);
-            if word_at(descriptor + STAMP)? != sequence {
-                continue;
-            }
-            self.seen = sequence;
-            if len.is_none() {
-                buffer.clear();
-                return Err(self.impossible_length());
-            }
-            if self.geometry.integrity == Integrity::Crc64 {
-                let actual = crc64(buffer, 0);
-                if actual != expected {
-                    buffer.clear();
-                    return Err(self.corrupt(sequence, expected, actual));
-                }
-            }
-            return Ok(Some(sequence));
         }
-        Err(self.lagged())
     }
 
     /// Turns the handle into the newest value, to keep and to send between threads; `None` before
@@ -302,266 +290,334 @@ impl Reader {
         Ok(is_some.then_some(OwnedSnapshot { reader: self }))
     }
 
-    fn snapshot(&self) -> Option<Snapshot<'_>> {
-        (self.value.sequence > 0).then_some(Snapshot { reader: self })
+    #[inline]
+    fn board(&self) -> &Attached {
+        &self.held.board
+    }
+
+    pub(super) fn held(&self) -> &Held {
+        &self.held
     }
 
     /// Whether a value newer than the last one seen is published.
     #[inline]
     fn is_newer(&self) -> bool {
-        if self.geometry.is_small() {
-            let stamp = self.stamp(self.seen + 1).load(Ordering::Relaxed);
-            let marked = stamp & !BUSY;
-            return marked > self.seen && (stamp & BUSY == 0 || marked > self.seen + 1);
+        // SAFETY: W1.
+        let watched = unsafe { self.watched.as_ref() }.load(Ordering::Relaxed);
+        if self.small.is_some() {
+            return protocol::is_newer(watched, self.seen);
         }
-        unpack(self.data.word(LATEST).load(Ordering::Relaxed)).1 > self.seen
+        unpack(watched).1 > self.seen
+    }
+
+    /// Watches the word that the value after the last one seen will change.
+    #[inline]
+    fn watch(&mut self) {
+        if let Some(small) = &self.small {
+            self.watched = NonNull::from(small.stamp(self.seen + 1));
+        }
+    }
+
+    /// Looks for the newest value, and remembers what the watched word is when there is none newer
+    /// than the one held.
+    #[cold]
+    #[inline(never)]
+    fn look(&mut self) -> Result<()> {
+        self.board().check_usable(READ)?;
+        // SAFETY: W1.
+        let watched = unsafe { self.watched.as_ref() }.load(Ordering::Relaxed);
+        if self.is_newer() || self.held.sequence() == 0 || self.held.sequence() != self.seen {
+            return self.fetch();
+        }
+        if !self.is_newer() {
+            self.expected = watched;
+        }
+        Ok(())
     }
 
     fn fetch(&mut self) -> Result<()> {
-        if self.geometry.is_small() {
-            self.fetch_small()
-        } else if self.trusted && self.table.is_some() {
+        self.expected = IMPOSSIBLE;
+        if let Some(small) = self.small {
+            self.fetch_small(small)
+        } else if self.is_trusted && self.table.is_some() {
             self.fetch_pinned()
         } else {
             self.fetch_copy()
         }
     }
 
-    fn fetch_small(&mut self) -> Result<()> {
+    fn fetch_small(&mut self, small: SmallSlots) -> Result<()> {
         for _ in 0..ATTEMPTS {
-            let (_, latest) = unpack(self.data.word(LATEST).load(Ordering::Acquire));
-            let mut sequence = latest.max(self.seen);
-            while sequence < latest.max(self.seen) + SMALL_SLOTS as u64
-                && self.stamp(sequence + 1).load(Ordering::Relaxed) == sequence + 1
-            {
+            let board = &*self.held.board;
+            let mut sequence = self.seen;
+            let mut watched = small.stamp(sequence + 1).load(Ordering::Relaxed);
+            if watched != sequence + 1 {
+                // Either nothing is newer than what was seen, or we were left behind.
+                let (_, latest) = unpack(board.latest().load(Ordering::Acquire));
+                sequence = sequence.max(latest);
+                watched = small.stamp(sequence + 1).load(Ordering::Relaxed);
+            }
+            for _ in 0..SMALL_SLOTS {
+                if watched != sequence + 1 {
+                    break;
+                }
                 sequence += 1;
+                watched = small.stamp(sequence + 1).load(Ordering::Relaxed);
             }
             if sequence == 0 {
                 return Ok(());
             }
-            let slot = sequence as usize % SMALL_SLOTS;
-            // Acquire pairs with the writer's Release store of the stamp.
-            if self.stamp(sequence).load(Ordering::Acquire) != sequence {
+            let slot = small.of(sequence);
+            let copy = &mut self.held.copy;
+            let found = protocol::copy_while(slot.stamp(), sequence, || {
+                let found = board.check_descriptor(|field| slot.word(field))?;
+                // A private copy of at most a kibibyte can be had.
+                copy.resize(found.len);
+                slot.copy_to(copy.words_mut(), found.len);
+                Some(found)
+            });
+            // The private copy is no longer what was held.
+            self.held.clear();
+            let Some(found) = found else {
                 std::hint::spin_loop();
                 continue;
+            };
+            self.seen = sequence;
+            self.watch();
+            let found = found.ok_or_else(|| self.impossible_length(sequence))?;
+            self.verify(sequence, found, self.held.copy.bytes())?;
+            self.held.hold_copy(sequence, found);
+            if !protocol::is_newer(watched, sequence) {
+                self.expected = watched;
             }
-            let found = self.descriptor(slot);
-            if let Some(found) = &found {
-                let payload = self.geometry.payload(slot);
-                let words = found.len.div_ceil(8);
-                let mut copy = std::mem::take(&mut self.copy);
-                copy.clear();
-                copy.extend(
-                    (0..words)
-                        .map(|word| self.data.word(payload + word * 8).load(Ordering::Relaxed)),
-                );
-                self.copy = copy;
-                self.value = Value::NONE;
-            }
-            // Pairs with the fence in `Writer::write_small`.
-            fence(Ordering::Acquire);
-            if self.stamp(sequence).load(Ordering::Relaxed) != sequence {
-                continue;
-            }
-            let start = self.copy.as_ptr().cast();
-            return self.accept(sequence, found, start);
+            return Ok(());
         }
-        Err(self.stuck())
+        Err(self.board().contradictory(READ))
     }
 
     fn fetch_pinned(&mut self) -> Result<()> {
+        let Some((table, entry)) = &self.table else {
+            return self.fetch_copy();
+        };
         let mut stale = 0;
         for _ in 0..ATTEMPTS {
-            let word = self.data.word(LATEST).load(Ordering::Acquire);
+            let word = self.board().latest().load(Ordering::Acquire);
             let (slot, sequence) = self.locate(word)?;
             if sequence == 0 {
                 return Ok(());
             }
-            self.value = Value::NONE;
-            if let Some((table, entry)) = &self.table {
-                table.pin(*entry).store(slot as u64 + 1, Ordering::Release);
+            self.held.clear();
+            hook::point("pin.before");
+            let pin = table.pin(*entry);
+            if protocol::pin(pin, self.board().stamp(slot), slot, sequence) {
+                hook::point("pin.held");
+                return self.accept(slot, sequence, word);
             }
-            // Pairs with the fence in `Writer::reserve`: either we see its mark or it our pin.
-            fence(Ordering::SeqCst);
-            let stamp = self.data.word(self.geometry.descriptor(slot) + STAMP);
-            if stamp.load(Ordering::Acquire) == sequence {
-                let found = self.descriptor(slot);
-                let len = found.as_ref().map_or(0, |found| found.len);
-                let start = self.data.bytes(self.geometry.payload(slot), len);
-                return self.accept(sequence, found, start);
-            }
-            // The latest slot is never marked, so a mismatch means that it is latest no more.
-            stale += u32::from(self.data.word(LATEST).load(Ordering::Acquire) == word);
+            // The latest slot is never marked (I1), so a mismatch means that it is latest no more.
+            stale += u32::from(self.board().latest().load(Ordering::Acquire) == word);
             if stale > 100 {
-                return Err(self.stuck());
+                return Err(self.board().contradictory(READ));
             }
         }
         Err(self.lagged())
     }
 
-    fn fetch_copy(&mut self) -> Result<()> {
-        let mut buffer = Vec::new();
-        self.value = Value::NONE;
-        let Some(sequence) = self.read_into(&mut buffer)? else {
-            return Ok(());
+    /// Checks a value in a slot that this handle has pinned, and holds it.
+    fn accept(&mut self, slot: usize, sequence: u64, word: u64) -> Result<()> {
+        self.seen = sequence;
+        let found = self.board().descriptor(slot);
+        let found = found.ok_or_else(|| self.impossible_length(sequence))?;
+        let payload = self.board().payload_at(slot);
+        if found.len > self.present[slot] {
+            // Brings the pages in, or says so when there are none: touching them would kill us.
+            self.board()
+                .data
+                .populate(payload, found.len, Protection::ReadOnly)
+                .map_err(|errno| self.board().os(READ, errno))?;
+            self.present[slot] = found.len;
+        }
+        let start = self.board().data.bytes(payload, found.len).cast_const();
+        let value = if found.len == 0 {
+            &[]
+        } else {
+            // SAFETY: inside the mapping (checked by `bytes`) and written by nobody while this
+            // handle pins the slot (I3).
+            unsafe { std::slice::from_raw_parts(start, found.len) }
         };
-        let len = buffer.len();
-        self.copy.clear();
-        let (words, tail) = buffer.as_chunks::<8>();
-        self.copy
-            .extend(words.iter().map(|word| u64::from_ne_bytes(*word)));
-        let mut last = [0; 8];
-        last[..tail.len()].copy_from_slice(tail);
-        self.copy.push(u64::from_ne_bytes(last));
-        self.value = Value {
-            start: self.copy.as_ptr().cast(),
-            len,
-            sequence,
-            monotonic: 0,
-            realtime: 0,
-        };
+        self.verify(sequence, found, value)?;
+        // SAFETY: as above; the pin moves only in `fetch_pinned`, which clears `held` first, and
+        // in `drop`.
+        unsafe { self.held.hold_slot(sequence, found, start) };
+        self.expected = word;
         Ok(())
     }
 
-    /// Checks a value that nobody can change any more and makes it the one held.
-    fn accept(&mut self, sequence: u64, found: Option<Descriptor>, start: *const u8) -> Result<()> {
-        self.value = Value::NONE;
-        self.seen = sequence;
-        let Some(found) = found else {
-            return Err(self.impossible_length());
-        };
-        if self.geometry.integrity == Integrity::Crc64 {
-            let bytes: &[u8] = if found.len == 0 {
-                &[]
+    fn fetch_copy(&mut self) -> Result<()> {
+        self.held.clear();
+        let mut copy = std::mem::take(&mut self.held.copy);
+        let result =
+            self.copy_from_file(|len, fill| copy.resize(len).then(|| fill(copy.bytes_mut())));
+        self.held.copy = copy;
+        if let Some((sequence, found)) = result? {
+            self.held.hold_copy(sequence, found);
+        }
+        Ok(())
+    }
+
+    /// Copies the newest value with system calls, into the memory that `allocate` passes to the
+    /// function it gets, and checks it there.
+    fn copy_from_file(
+        &mut self,
+        mut allocate: impl FnMut(usize, &mut dyn FnMut(&mut [u8]) -> Result<u64>) -> Option<Result<u64>>,
+    ) -> Result<Option<(u64, Descriptor)>> {
+        let files = self.board().reopen(READ)?;
+        let object = self.board().object();
+        // State and latest word are near each other; one call reads both.
+        let mut head = [0; (LATEST - STATE) / 8 + 1];
+        for _ in 0..ATTEMPTS {
+            files::read_words_at(&files.data, &mut head, STATE, &object)?;
+            if head[0] != STATE_LIVE {
+                return Err(self.board().removed(READ));
+            }
+            let (slot, sequence) = self.locate(head[(LATEST - STATE) / 8])?;
+            // On a small board the latest word may be a moment behind what `read` saw.
+            let (slot, sequence) = if sequence < self.seen && self.board().is_small() {
+                (self.seen as usize % SMALL_SLOTS, self.seen)
             } else {
-                // SAFETY: `len` bytes at `start` are in the private copy, or in a slot that the
-                // caller has pinned, which no writer touches until the pin moves.
-                unsafe { std::slice::from_raw_parts(start, found.len) }
+                (slot, sequence)
             };
-            let actual = crc64(bytes, 0);
+            if sequence == 0 {
+                return Ok(None);
+            }
+            let at = self.board().geometry.descriptor(slot);
+            let mut words = [0; DESCRIPTOR_LEN / 8];
+            files::read_words_at(&files.data, &mut words, at, &object)?;
+            if words[STAMP / 8] != sequence {
+                std::thread::yield_now();
+                continue;
+            }
+            let found = self.board().check_descriptor(|field| words[field / 8]);
+            let payload = self.board().geometry.payload(slot);
+            let mut actual = 0;
+            if let Some(found) = found {
+                files.check_allocated(found.len, &object)?;
+                let mut fill = |to: &mut [u8]| {
+                    files::read_at(&files.data, to, payload, &object)?;
+                    Ok(crc64(to, 0))
+                };
+                actual = allocate(found.len, &mut fill).ok_or_else(|| {
+                    let cause = format!("no memory for a copy of {} bytes", found.len);
+                    self.board().error(ErrorKind::NoSpace, READ, cause)
+                })??;
+            }
+            fence(Ordering::SeqCst);
+            let mut stamp = [0];
+            files::read_words_at(&files.data, &mut stamp, at + STAMP, &object)?;
+            if stamp[0] != sequence {
+                continue;
+            }
+            self.seen = sequence;
+            self.watch();
+            self.expected = IMPOSSIBLE;
+            let found = found.ok_or_else(|| self.impossible_length(sequence))?;
+            if self.board().geometry.integrity == Integrity::Crc64 && actual != found.crc {
+                return Err(self.corrupt(sequence, found.crc, actual));
+            }
+            return Ok(Some((sequence, found)));
+        }
+        Err(self.lagged())
+    }
+
+    #[inline]
+    fn verify(&self, sequence: u64, found: Descriptor, value: &[u8]) -> Result<()> {
+        if self.board().geometry.integrity == Integrity::Crc64 {
+            let actual = crc64(value, 0);
             if actual != found.crc {
                 return Err(self.corrupt(sequence, found.crc, actual));
             }
         }
-        self.value = Value {
-            start,
-            len: found.len,
-            sequence,
-            monotonic: found.monotonic,
-            realtime: found.realtime,
-        };
         Ok(())
-    }
-
-    /// What the slot says of itself; `None` when its length is impossible.
-    fn descriptor(&self, slot: usize) -> Option<Descriptor> {
-        let base = self.geometry.descriptor(slot);
-        let word = |field| self.data.word(base + field).load(Ordering::Relaxed);
-        let len = usize::try_from(word(LEN)).ok()?;
-        (len <= self.geometry.capacity).then(|| Descriptor {
-            len,
-            crc: word(CRC),
-            monotonic: word(MONOTONIC),
-            realtime: word(REALTIME),
-        })
-    }
-
-    /// A small board's stamp of the slot in which `sequence` is, or will be.
-    #[inline]
-    fn stamp(&self, sequence: u64) -> &AtomicU64 {
-        let slot = sequence as usize % SMALL_SLOTS;
-        self.data.word(self.geometry.descriptor(slot) + STAMP)
     }
 
     fn locate(&self, latest: u64) -> Result<(usize, u64)> {
         let (slot, sequence) = unpack(latest);
-        if slot < self.geometry.slots() {
+        if slot < self.board().slots() {
             return Ok((slot, sequence));
         }
-        Err(self.stuck())
+        Err(self.board().contradictory(READ))
     }
 
-    fn sleep(&self, left: Duration) -> Result<()> {
-        let latest = self.data.word(LATEST);
-        let word = latest.load(Ordering::Relaxed);
-        let slice = match &self.table {
-            Some((table, _)) => {
-                let waiting = table.mapping().word(WAITING);
-                waiting.store(1 << 32 | u64::from(word as u32), Ordering::Relaxed);
-                SLICE
+    /// Looks for a newer value for a moment.
+    fn spin(&mut self) -> bool {
+        for _ in 0..self.spins {
+            if self.is_newer() {
+                self.spins = (self.spins * 2).min(MAX_SPINS);
+                return true;
             }
-            None => OBSERVER_SLICE,
+            std::hint::spin_loop();
+        }
+        self.spins = (self.spins / 2).max(MIN_SPINS);
+        self.is_newer()
+    }
+
+    fn sleep(&mut self, left: Duration) -> Result<()> {
+        let (word, slice) = self.announce();
+        let slice = if barrier::heavy() {
+            slice
+        } else {
+            OBSERVER_SLICE
         };
-        // Pairs with the fence in `Writer::wake`.
-        fence(Ordering::SeqCst);
-        let removed = self.data.word(STATE).load(Ordering::Relaxed) != STATE_LIVE;
-        if removed || self.is_newer() {
+        let state = self.board().state().load(Ordering::Relaxed);
+        if state != STATE_LIVE || self.is_newer() {
             return Ok(());
         }
-        let timed_out = wait::wait_low(latest, word as u32, left.min(slice));
-        if timed_out && !files::is_in_place(&self.space, &self.name, self.file_identity) {
-            return Err(self.error(ErrorKind::Removed, "it was removed; open it anew"));
+        hook::point("wait.announced");
+        let timed_out = wait::wait_low(self.board().latest(), word, left.min(slice));
+        if timed_out && !self.board().is_in_place() {
+            return Err(self.board().removed(READ));
         }
         Ok(())
     }
 
-    fn reopen(&self) -> Result<OwnedFd> {
-        Files::reopen(&self.space, &self.name, self.file_identity)?
-            .map(|files| files.data)
-            .ok_or_else(|| self.error(ErrorKind::Removed, "it was removed; open it anew"))
-    }
-
-    #[inline]
-    fn check(&self) -> Result<()> {
-        self.check_generation()?;
-        if self.data.word(STATE).load(Ordering::Relaxed) == STATE_LIVE {
-            return Ok(());
+    /// Says that we may sleep, on which low half of the latest word, and for how long at most. A
+    /// fence and another look must follow.
+    fn announce(&self) -> (u32, Duration) {
+        let word = self.board().latest().load(Ordering::Relaxed) as u32;
+        match &self.table {
+            Some((table, _)) => {
+                protocol::announce(table.mapping().word(WAITING), word);
+                (word, SLICE)
+            }
+            None => (word, OBSERVER_SLICE),
         }
-        Err(self.error(ErrorKind::Removed, "it was removed; open it anew"))
-    }
-
-    #[inline]
-    fn check_generation(&self) -> Result<()> {
-        if self.generation.is_current() {
-            return Ok(());
-        }
-        let cause = "this handle was made before a fork; open the board anew in the child";
-        Err(self.error(ErrorKind::Forked, cause))
-    }
-
-    #[cold]
-    fn error(&self, kind: ErrorKind, cause: impl Into<String>) -> Error {
-        Error::new(kind, "read", object(&self.name), cause)
-    }
-
-    fn stuck(&self) -> Error {
-        let cause = "its slots contradict each other; remove it and create it anew";
-        self.error(ErrorKind::Damaged, cause)
     }
 
     fn lagged(&self) -> Error {
         let cause = "the writer replaces values faster than they can be copied; publish less often";
-        self.error(ErrorKind::Lagged, cause)
+        self.board().error(ErrorKind::Lagged, READ, cause)
     }
 
-    fn impossible_length(&self) -> Error {
-        let cause = "a value claims more bytes than the board holds; remove it and create it anew";
-        self.error(ErrorKind::Damaged, cause)
+    #[cold]
+    fn impossible_length(&self, sequence: u64) -> Error {
+        let cause = format!(
+            "value {sequence} claims more bytes than the board holds; remove it and create it anew"
+        );
+        self.board().error(ErrorKind::Damaged, READ, cause)
     }
 
+    #[cold]
     fn corrupt(&self, sequence: u64, expected: u64, actual: u64) -> Error {
         let cause = format!(
             "value {sequence} has checksum {actual:016x}, its writer stated {expected:016x}; the next publication heals it"
         );
-        self.error(ErrorKind::Corrupt, cause)
+        self.board().error(ErrorKind::Corrupt, READ, cause)
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if let (true, Some((table, entry))) = (self.generation.is_current(), &self.table) {
-            // Release: our reads come before the slot's next use.
-            table.pin(*entry).store(0, Ordering::Release);
+        if let (true, Some((table, entry))) = (self.board().generation.is_current(), &self.table) {
+            protocol::unpin(table.pin(*entry));
         }
     }
 }
@@ -569,91 +625,8 @@ impl Drop for Reader {
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")
-            .field("name", &self.name)
+            .field("name", &self.board().name)
+            .field("seen", &self.seen)
             .finish_non_exhaustive()
-    }
-}
-
-/// A whole, verified value, borrowed from its reader.
-///
-/// # If a process dies
-/// *Recovers*: the bytes stay as they are, also when the writer dies or the board is removed.
-#[derive(Debug, Clone, Copy)]
-pub struct Snapshot<'a> {
-    reader: &'a Reader,
-}
-
-impl Snapshot<'_> {
-    /// The value's number, counted from 1.
-    pub fn sequence(&self) -> u64 {
-        self.reader.value.sequence
-    }
-
-    /// When it was published, by the wall clock; `None` where no time is recorded or the value
-    /// was copied by an observer.
-    pub fn published_at(&self) -> Option<SystemTime> {
-        self.reader
-            .has_time()
-            .then(|| SystemTime::UNIX_EPOCH + Duration::from_nanos(self.reader.value.realtime))
-    }
-
-    /// How long ago it was published, by a clock that nobody sets; `None` as for
-    /// [`published_at`](Self::published_at).
-    pub fn age(&self) -> Option<Duration> {
-        self.reader.has_time().then(|| {
-            let now = clock_gettime(ClockId::Monotonic);
-            let now_ns = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
-            Duration::from_nanos(now_ns.saturating_sub(self.reader.value.monotonic))
-        })
-    }
-}
-
-impl Reader {
-    fn has_time(&self) -> bool {
-        self.geometry.timestamp != Timestamp::None && self.value.monotonic != 0
-    }
-
-    fn bytes(&self) -> &[u8] {
-        if self.value.len == 0 {
-            return &[];
-        }
-        // SAFETY: `start` and `len` were checked by `accept` or `fetch_copy`; the bytes are in the
-        // private copy or in the slot this handle pins, and both change only through `&mut self`.
-        unsafe { std::slice::from_raw_parts(self.value.start, self.value.len) }
-    }
-}
-
-impl Deref for Snapshot<'_> {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        self.reader.bytes()
-    }
-}
-
-/// A whole, verified value that owns its reader.
-///
-/// # If a process dies
-/// *Recovers*, as for [`Snapshot`].
-#[derive(Debug)]
-pub struct OwnedSnapshot {
-    reader: Reader,
-}
-
-impl OwnedSnapshot {
-    /// The value's number, counted from 1.
-    pub fn sequence(&self) -> u64 {
-        self.reader.value.sequence
-    }
-
-    /// The reader again.
-    pub fn into_reader(self) -> Reader {
-        self.reader
-    }
-}
-
-impl Deref for OwnedSnapshot {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        self.reader.bytes()
     }
 }

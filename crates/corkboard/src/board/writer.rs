@@ -1,50 +1,80 @@
 //! Publishing.
 
 use std::fmt;
-use std::ops::{Deref, DerefMut};
 use std::os::fd::AsFd;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
+use zerocopy::{Immutable, IntoBytes};
 
-use super::files::{self, Files, Removal, object};
+use super::attached::{Attached, Descriptor};
+use super::clock::Clock;
+use super::files::{self, Beacon, Files, Removal, object};
 use super::layout::*;
-use super::{Integrity, Options, Timestamp, WriterMode, mutex};
+use super::loan::Loan;
+use super::mutex::{self, Outcome};
+use super::protocol::{self, BATCH, Reserved, SlotSet};
+use super::small::SmallSlots;
+use super::snapshot::{Held, Snapshot};
+use super::typed::{Known, TypeOf};
+use super::{Integrity, Options, WriterMode};
 use crate::error::{Error, ErrorKind, Result};
+use crate::hook;
 use crate::integrity::crc64;
 use crate::participants::Table;
 use crate::space::Space;
-use crate::sys::map::{Mapping, Protection};
-use crate::sys::process::Generation;
+use crate::sync::Ordering;
+use crate::sys::barrier::{self, Side};
+use crate::sys::map::Protection;
 use crate::sys::{lock, wait};
 
 /// Copy and checksum alternate on pieces that stay in the first-level cache.
-const PIECE: usize = 16 << 10;
-/// Slots tried first: reusing few keeps memory and caches warm.
-const WORKING_SET: usize = 4;
+const PIECE: usize = 8 << 10;
+const ROUNDS: usize = 10_000;
 const SHARED_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const WRITE: &str = "write to";
 
 /// A handle that publishes values to a board.
 ///
 /// # If a process dies
 /// *Recovers*: killed anywhere in a publication, the value before it stays the latest, and the
 /// next writer goes on from there.
+///
+/// # Examples
+/// A loan borrows its writer, which cannot publish anything else meanwhile:
+/// ```compile_fail,E0499
+/// # fn publish_twice(writer: &mut corkboard::board::Writer) -> corkboard::Result<()> {
+/// let loan = writer.loan(10)?;
+/// writer.publish(b"something else")?;
+/// loan.publish()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Writer {
-    space: Space,
-    name: String,
-    geometry: Geometry,
-    generation: Generation,
-    data: Mapping,
+    pub(super) held: Held,
     control: Table,
     readers: Table,
     entry: usize,
     timeout: Duration,
-    identity: (u64, u64),
+    side: Side,
+    integrity: Integrity,
+    clock: Clock,
+    known: Known,
+    /// Slot and sequence of the newest value, while this handle has the turn.
+    latest: (usize, u64),
+    /// Marked slots of a large board; empty between turns.
+    reserved: Reserved,
+    /// What was pinned at the last look.
+    pinned: SlotSet,
     /// Bytes at each slot's beginning that this handle has allocated.
     populated: Vec<usize>,
-    cursor: usize,
+    /// The slots of a small board; `held.board` outlives them.
+    small: Option<SmallSlots>,
+    /// A small exclusive board, on which publishing is least work.
+    is_simple: bool,
+    /// Says to those who may only read that a writer is alive.
+    _beacon: Option<Beacon>,
 }
 
 impl Writer {
@@ -56,42 +86,22 @@ impl Writer {
     /// # If a process dies
     /// *Recovers*, as for [`Options::writer`].
     pub fn open(space: &Space, name: &str) -> Result<Self> {
+        Self::open_with(space, name, &Options::new())
+    }
+
+    pub(super) fn open_with(space: &Space, name: &str, options: &Options) -> Result<Self> {
         let files = Files::open(space, name, Protection::ReadWrite)?;
-        Self::attach(space, name, files, &Options::new())
+        options.check(&files.geometry, name)?;
+        Self::attach(space, name, &files, options)
     }
 
     pub(super) fn create_or_open(space: &Space, name: &str, options: &Options) -> Result<Self> {
         for _ in 0..1000 {
-            match Files::open(space, name, Protection::ReadWrite) {
-                Ok(files) => {
-                    check_options(&files.geometry, options, name)?;
-                    return Self::attach(space, name, files, options);
-                }
+            match Self::open_with(space, name, options) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                result => return result,
             }
-            let geometry = Geometry {
-                instance: files::random()
-                    .map_err(|errno| Error::os("create", object(name), errno))?,
-                capacity: options.capacity.unwrap_or(1 << 20),
-                max_readers: options.max_readers.unwrap_or(62),
-                integrity: options.integrity.unwrap_or(Integrity::Crc64),
-                timestamp: options.timestamp.unwrap_or(Timestamp::Coarse),
-                writer_mode: options.writer_mode.unwrap_or(WriterMode::Exclusive),
-                created_ns: files::now_ns(),
-            };
-            if !geometry.is_possible() {
-                let cause = format!(
-                    "capacity {} or {} readers is more than a board can have (1 TiB, {MAX_READERS}); ask for less",
-                    geometry.capacity, geometry.max_readers
-                );
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "create",
-                    object(name),
-                    cause,
-                ));
-            }
+            let geometry = options.geometry(name)?;
             if !Files::create(space, name, &geometry, options)? {
                 // Taken: by another creator, or by a board whose remover died.
                 match files::remove(space, name, Removal::Finish) {
@@ -109,23 +119,27 @@ impl Writer {
         ))
     }
 
-    fn attach(space: &Space, name: &str, files: Files, options: &Options) -> Result<Self> {
-        let object = object(name);
-        let failed = |errno| Error::os("open", &object, errno);
-        let generation = Generation::current().map_err(failed)?;
-        let geometry = files.geometry;
-        let data = files
-            .map_data(Protection::ReadWrite, generation)
-            .map_err(failed)?;
-        let readers = files.table(Role::Readers, &object)?;
-        let readers =
-            Table::map(readers.as_fd(), &geometry, Role::Readers, generation).map_err(failed)?;
-        let control = files.table(Role::Control, &object)?;
+    fn attach(space: &Space, name: &str, files: &Files, options: &Options) -> Result<Self> {
+        let board = Attached::new(space, name, files, Protection::ReadWrite)?;
+        let failed = |errno| Error::os("open", object(name), errno);
+        let (geometry, generation) = (board.geometry, board.generation);
+        let readers = board.table(files, Role::Readers)?;
+        let writable = Protection::ReadWrite;
+        let readers = Table::map(
+            readers.as_fd(),
+            &geometry,
+            Role::Readers,
+            writable,
+            generation,
+        )
+        .map_err(failed)?;
+        let control = board.table(files, Role::Control)?;
+        let label = options.label_or_program();
         let claimed =
-            Table::claim(control, &geometry, Role::Control, generation).map_err(failed)?;
+            Table::claim(control, &geometry, Role::Control, generation, &label).map_err(failed)?;
         let Some((control, entry)) = claimed else {
             let cause = format!("all {WRITER_ENTRIES} writers' entries are in use; close a writer");
-            return Err(Error::new(ErrorKind::Full, "open", object, cause));
+            return Err(board.error(ErrorKind::Full, "open", cause));
         };
         // Whoever held this entry is dead, for we hold its byte; so is its hold on the mutex.
         mutex::unlock(control.mapping().half_word(MUTEX), entry);
@@ -135,29 +149,35 @@ impl Writer {
                 WriterMode::Exclusive => Duration::ZERO,
                 WriterMode::Shared => SHARED_TIMEOUT,
             });
-        let writer = Self {
-            space: space.clone(),
-            name: name.to_owned(),
-            identity: files::identity(files.data.as_fd()).map_err(failed)?,
-            populated: vec![0; geometry.slots()],
-            cursor: 0,
-            geometry,
-            generation,
-            data,
+        let mut writer = Self {
             control,
             readers,
             entry,
             timeout,
+            side: barrier::register(),
+            integrity: geometry.integrity,
+            clock: Clock::new(geometry.timestamp),
+            known: Known::default(),
+            latest: (0, 0),
+            reserved: Reserved::default(),
+            pinned: SlotSet::EMPTY,
+            populated: vec![0; board.slots()],
+            // SAFETY: the writer owns a share of the board as long as it has the slots.
+            small: unsafe { SmallSlots::new(&board) },
+            is_simple: board.is_small() && geometry.writer_mode == WriterMode::Exclusive,
+            _beacon: None,
+            held: Held::new(Arc::new(board)),
         };
         if geometry.writer_mode == WriterMode::Exclusive {
-            writer.lock()?;
+            writer.take_turn()?;
         }
+        writer._beacon = files.light_beacon(entry, generation).map_err(failed)?;
         Ok(writer)
     }
 
     /// The longest value in bytes.
     pub fn capacity(&self) -> usize {
-        self.geometry.capacity
+        self.board().geometry.capacity
     }
 
     /// Replaces the board's value and returns its sequence, counted from 1.
@@ -171,11 +191,18 @@ impl Writer {
     ///
     /// # If a process dies
     /// *Recovers*: killed before this returns, either the old or the new value is the latest.
+    #[inline]
     pub fn publish(&mut self, value: &[u8]) -> Result<u64> {
-        self.begin(value.len())?;
-        let result = self.publish_locked(value, None);
-        self.end();
-        result
+        if self.is_simple && self.is_ready(value.len()) {
+            return self.publish_small(value);
+        }
+        self.publish_in_turn(value)
+    }
+
+    #[inline(never)]
+    fn publish_in_turn(&mut self, value: &[u8]) -> Result<u64> {
+        self.check(value.len())?;
+        self.in_turn(|writer| writer.publish_next(value))
     }
 
     /// As [`publish`](Self::publish), if the latest sequence is `expected` (0: none yet).
@@ -186,271 +213,423 @@ impl Writer {
     /// # If a process dies
     /// *Recovers*, as [`publish`](Self::publish).
     pub fn publish_if(&mut self, expected: u64, value: &[u8]) -> Result<u64> {
-        self.begin(value.len())?;
-        let result = self.publish_locked(value, Some(expected));
-        self.end();
-        result
+        self.check(value.len())?;
+        self.in_turn(|writer| {
+            let (_, latest) = writer.latest;
+            if latest == expected {
+                return writer.publish_next(value);
+            }
+            let cause =
+                format!("the latest sequence is {latest}, not {expected}; read it and try again");
+            Err(writer.error(ErrorKind::Conflict, cause))
+        })
+    }
+
+    /// Publishes the bytes of a plain-old-data value.
+    ///
+    /// # Errors
+    /// `Incompatible` when the board is of another type; otherwise as [`publish`](Self::publish).
+    ///
+    /// # If a process dies
+    /// *Recovers*, as [`publish`](Self::publish).
+    ///
+    /// # Examples
+    /// See [`Snapshot::value`].
+    pub fn publish_value<T: IntoBytes + Immutable + 'static>(&mut self, value: &T) -> Result<u64> {
+        TypeOf::of::<T>().check(&self.held.board, &self.known, WRITE)?;
+        self.publish(value.as_bytes())
     }
 
     /// A buffer of `len` bytes to fill and publish. Its contents are initialised, but unspecified.
-    /// Dropping it discards it.
+    /// Dropping it discards it. On a board of more than 1 KiB it is the shared memory itself, and
+    /// publishing it copies nothing.
     ///
     /// # Errors
-    /// `TooLarge`, `Removed`, `Forked`.
+    /// `TooLarge`, `NoSpace`, `Removed`, `Forked`; on a shared board also `WriterExists`.
+    ///
+    /// # Blocking
+    /// On a shared board for other writers' publications; the loan itself blocks nobody.
     ///
     /// # If a process dies
     /// *Recovers*: what was not published was never visible.
     pub fn loan(&mut self, len: usize) -> Result<Loan<'_>> {
         self.check(len)?;
-        Ok(Loan {
-            buffer: vec![0; len],
-            writer: self,
-        })
+        Loan::new(self, len)
     }
 
-    fn publish_locked(&mut self, value: &[u8], expected: Option<u64>) -> Result<u64> {
-        let (latest_slot, latest) = self.latest();
-        if let Some(expected) = expected
-            && expected != latest
-        {
-            let cause =
-                format!("the latest sequence is {latest}, not {expected}; read it and try again");
-            return Err(self.error(ErrorKind::Conflict, cause));
+    /// The board's newest value, as a [`Reader`](super::Reader) would see it; `None` before the
+    /// first publication.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Damaged`, `Removed`, `Forked`; on a shared board also `WriterExists`.
+    ///
+    /// # Blocking
+    /// On a shared board for other writers' publications.
+    ///
+    /// # If a process dies
+    /// *Recovers*: a dead writer's snapshot costs one slot until its entry is claimed again.
+    pub fn latest(&mut self) -> Result<Option<Snapshot<'_>>> {
+        self.check(0)?;
+        self.in_turn(Self::hold_latest)?;
+        Ok(self.held.snapshot())
+    }
+
+    fn hold_latest(&mut self) -> Result<()> {
+        self.held.clear();
+        let (slot, sequence) = self.latest;
+        if sequence == 0 {
+            return Ok(());
         }
-        if latest == MAX_SEQUENCE {
-            let cause = "it has used up its sequence numbers; remove it and create it anew";
-            return Err(self.error(ErrorKind::Unsupported, cause));
-        }
-        let sequence = latest + 1;
-        let slot = if self.geometry.is_small() {
-            self.write_small(sequence, value)
-        } else {
-            let slot = self.reserve((latest > 0).then_some(latest_slot))?;
-            self.write_large(slot, value)?;
-            slot
+        let board = &*self.held.board;
+        let impossible = || {
+            let cause = "its latest value claims more bytes than it holds; publish another one";
+            board.error(ErrorKind::Damaged, "read", cause)
         };
-        let stamp = self.word(slot, STAMP);
-        // Release pairs with the readers' Acquire loads of the stamp and of the latest word.
-        stamp.store(sequence, Ordering::Release);
-        let latest = self.data.word(LATEST);
-        latest.store(pack(slot, sequence), Ordering::Release);
-        self.wake(latest);
-        Ok(sequence)
-    }
-
-    /// The newest published slot and sequence. A small board's writer may have died after it
-    /// stamped the slot, which readers watch, and before it said so in the latest word.
-    fn latest(&self) -> (usize, u64) {
-        let (slot, sequence) = unpack(self.data.word(LATEST).load(Ordering::Acquire));
-        if self.geometry.is_small() {
-            let next = (sequence + 1) as usize % SMALL_SLOTS;
-            if self.word(next, STAMP).load(Ordering::Acquire) == sequence + 1 {
-                return (next, sequence + 1);
+        let found = board.descriptor(slot).ok_or_else(impossible)?;
+        let start = if let Some(small) = &self.small {
+            self.held.copy.resize(found.len);
+            small
+                .of(sequence)
+                .copy_to(self.held.copy.words_mut(), found.len);
+            self.held.copy.bytes().as_ptr()
+        } else {
+            if board.geometry.writer_mode == WriterMode::Shared {
+                // Others may publish when our turn ends. It is our turn, so this slot is the
+                // latest and unmarked (I1): the pin cannot fail, and holds until it moves (I3).
+                let pin = self.control.pin(self.entry);
+                protocol::pin(pin, board.stamp(slot), slot, sequence);
+            }
+            let payload = board.payload_at(slot);
+            board
+                .data
+                .populate(payload, found.len, Protection::ReadOnly)
+                .map_err(|errno| board.os("read", errno))?;
+            board.data.bytes(payload, found.len).cast_const()
+        };
+        let value = if found.len == 0 {
+            &[]
+        } else {
+            // SAFETY: in the private copy, or inside the mapping (checked by `bytes`) and pinned.
+            unsafe { std::slice::from_raw_parts(start, found.len) }
+        };
+        if board.geometry.integrity == Integrity::Crc64 {
+            let actual = crc64(value, 0);
+            if actual != found.crc {
+                let cause = format!(
+                    "value {sequence} has checksum {actual:016x}, its writer stated {:016x}; the next publication heals it",
+                    found.crc
+                );
+                return Err(board.error(ErrorKind::Corrupt, "read", cause));
             }
         }
-        (slot, sequence)
+        // SAFETY: as above; the pin moves only through `&mut self`, which a snapshot borrows.
+        unsafe { self.held.hold_slot(sequence, found, start) };
+        Ok(())
     }
 
-    fn write_small(&self, sequence: u64, value: &[u8]) -> usize {
-        let slot = sequence as usize % SMALL_SLOTS;
-        self.word(slot, STAMP)
-            .store(BUSY | sequence, Ordering::Relaxed);
-        // Release: who sees any of the words below sees the mark above (the readers' second look).
-        fence(Ordering::Release);
-        let crc = match self.geometry.integrity {
+    #[inline]
+    pub(super) fn board(&self) -> &Attached {
+        &self.held.board
+    }
+
+    /// Publishes in this handle's turn.
+    #[inline]
+    fn publish_next(&mut self, value: &[u8]) -> Result<u64> {
+        if self.board().is_small() {
+            return self.publish_small(value);
+        }
+        let slot = self.reserve()?;
+        self.populate(slot, value.len())?;
+        let to = self
+            .board()
+            .data
+            .bytes(self.board().payload_at(slot), value.len());
+        let mut crc = 0;
+        for (index, piece) in value.chunks(PIECE).enumerate() {
+            // SAFETY: the range is inside the mapping (checked by `bytes`), allocated, and ours
+            // alone while the slot is reserved (I3); `value` is not in it, for nobody has a
+            // reference to a reserved slot.
+            unsafe {
+                let to = to.add(index * PIECE);
+                std::ptr::copy_nonoverlapping(piece.as_ptr(), to, piece.len());
+            }
+            if self.board().geometry.integrity == Integrity::Crc64 {
+                crc = crc64(piece, crc);
+            }
+        }
+        hook::point("publish.copied");
+        self.publish_slot(slot, value.len(), crc)
+    }
+
+    #[inline(never)]
+    fn publish_small(&mut self, value: &[u8]) -> Result<u64> {
+        let sequence = self.next_sequence()?;
+        let (monotonic, realtime) = self.clock.now();
+        let crc = match self.integrity {
             Integrity::Crc64 => crc64(value, 0),
             Integrity::None => 0,
         };
-        self.describe(slot, value.len(), crc);
-        let payload = self.geometry.payload(slot);
-        let (words, tail) = value.as_chunks::<8>();
-        for (index, word) in words.iter().enumerate() {
-            let to = self.data.word(payload + index * 8);
-            to.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
-        }
-        if !tail.is_empty() {
-            let mut last = [0; 8];
-            last[..tail.len()].copy_from_slice(tail);
-            let to = self.data.word(payload + words.len() * 8);
-            to.store(u64::from_ne_bytes(last), Ordering::Relaxed);
-        }
-        slot
+        let found = Descriptor {
+            len: value.len(),
+            crc,
+            monotonic,
+            realtime,
+        };
+        let Some(small) = self.small else {
+            return Err(self.board().contradictory(WRITE));
+        };
+        let slot = small.of(sequence);
+        protocol::mark(slot.stamp(), sequence);
+        hook::point("publish.marked");
+        slot.fill(found, value);
+        hook::point("publish.copied");
+        protocol::stamp(slot.stamp(), sequence);
+        self.make_latest(sequence as usize % SMALL_SLOTS, sequence);
+        Ok(sequence)
     }
 
-    /// Finds a slot that nobody pins and that is not the latest, and marks it busy.
-    fn reserve(&mut self, latest_slot: Option<usize>) -> Result<usize> {
-        let slots = self.geometry.slots();
-        let warm = slots.min(WORKING_SET);
-        let first = (0..warm).map(|step| (self.cursor + step) % warm);
-        for slot in first.chain(warm..slots) {
-            if Some(slot) == latest_slot || self.control.is_pinned(slot) {
-                continue;
+    /// Publishes a reserved slot of a large board, whose payload is complete.
+    #[inline]
+    pub(super) fn publish_slot(&mut self, slot: usize, len: usize, crc: u64) -> Result<u64> {
+        let sequence = self.next_sequence()?;
+        let (monotonic, realtime) = self.clock.now();
+        let found = Descriptor {
+            len,
+            crc,
+            monotonic,
+            realtime,
+        };
+        self.board().describe(slot, found);
+        self.reserved.pop();
+        protocol::stamp(self.board().stamp(slot), sequence);
+        self.make_latest(slot, sequence);
+        Ok(sequence)
+    }
+
+    /// Tells everyone of a slot that is complete and stamped.
+    #[inline]
+    fn make_latest(&mut self, slot: usize, sequence: u64) {
+        let board = &*self.held.board;
+        hook::point("publish.stamped");
+        let latest = board.latest();
+        // Pairs with the Acquire loads in `Reader`.
+        latest.store(pack(slot, sequence), Ordering::Release);
+        hook::point("publish.latest");
+        // Pairs with the waiter's heavy fence: either we see the flag or it the new value.
+        barrier::light(self.side);
+        if protocol::take_waiting(self.readers.mapping().word(WAITING)) {
+            hook::point("publish.waking");
+            wait::wake_low(latest);
+        }
+        self.latest = (slot, sequence);
+    }
+
+    #[inline]
+    fn next_sequence(&self) -> Result<u64> {
+        let (_, latest) = self.latest;
+        if latest < MAX_SEQUENCE {
+            return Ok(latest + 1);
+        }
+        let cause = "it has used up its sequence numbers; remove it and create it anew";
+        Err(self.error(ErrorKind::Unsupported, cause))
+    }
+
+    /// A slot to write into; it stays reserved until it is published or the turn ends.
+    #[inline]
+    pub(super) fn reserve(&mut self) -> Result<usize> {
+        match self.reserved.last() {
+            Some(slot) => Ok(slot),
+            None => self.reserve_more(),
+        }
+    }
+
+    /// Tries the lowest slots that were not pinned at the last look, so that few are in use and
+    /// warm; then, with a new look, all others.
+    #[cold]
+    #[inline(never)]
+    fn reserve_more(&mut self) -> Result<usize> {
+        let board = &*self.held.board;
+        let is_shared = board.geometry.writer_mode == WriterMode::Shared;
+        let wanted = if is_shared { 1 } else { BATCH };
+        let mut avoid = self.pinned;
+        // There are more slots than pins, so each look finds a free one, though not always among
+        // those tried: readers may announce pins that they then do not take.
+        for round in 0..ROUNDS {
+            let mut slots = Reserved::default();
+            let free =
+                (0..board.slots()).filter(|slot| !avoid.contains(*slot) && *slot != self.latest.0);
+            for slot in free.take(wanted) {
+                slots.push(slot);
             }
-            let stamp = self.word(slot, STAMP);
-            let before = stamp.load(Ordering::Relaxed);
-            stamp.store(before | BUSY, Ordering::Relaxed);
-            // Pairs with the fence in `Reader::pin`: either we see the pin or the reader our mark.
-            fence(Ordering::SeqCst);
-            if self.readers.is_pinned(slot) {
-                stamp.store(before, Ordering::Release);
-                continue;
+            if slots.last().is_none() {
+                if round == 0 {
+                    avoid = SlotSet::EMPTY;
+                    continue;
+                }
+                break;
             }
-            // Pairs with the Release store that cleared the last pin: its reads came before.
-            fence(Ordering::Acquire);
-            self.cursor = (slot + 1) % warm;
-            return Ok(slot);
+            let writers = is_shared.then(|| self.control.pins()).into_iter().flatten();
+            let pins = self.readers.pins().chain(writers);
+            self.pinned = protocol::reserve(&mut slots, |slot| board.stamp(slot), pins);
+            if let Some(slot) = slots.last() {
+                hook::point("publish.reserved");
+                self.reserved = slots;
+                return Ok(slot);
+            }
+            avoid = self.pinned;
         }
         let cause = "the readers' table claims every slot; remove the board and create it anew";
         Err(self.error(ErrorKind::Damaged, cause))
     }
 
-    fn write_large(&mut self, slot: usize, value: &[u8]) -> Result<()> {
-        let payload = self.geometry.payload(slot);
-        if value.len() > self.populated[slot] {
-            let wanted = value.len().next_multiple_of(4096);
-            if let Err(errno) = self.data.populate(payload, wanted) {
-                // No reader looks into a slot that is not published, so its pages can go.
-                let _ = self.data.release(payload, wanted);
-                self.populated[slot] = 0;
-                let cause = match errno {
-                    Errno::FAULT | Errno::NOMEM | Errno::NOSPC => {
-                        let cause = format!(
-                            "no memory left for {} bytes on its file system; free some or enlarge it",
-                            value.len()
-                        );
-                        return Err(self.error(ErrorKind::NoSpace, cause));
-                    }
-                    errno => errno,
-                };
-                return Err(Error::os("publish to", object(&self.name), cause));
-            }
+    /// Makes sure that writing `len` bytes to a reserved slot cannot fail.
+    #[inline]
+    pub(super) fn populate(&mut self, slot: usize, len: usize) -> Result<()> {
+        if len <= self.populated[slot] {
+            return Ok(());
+        }
+        self.populate_more(slot, len)
+    }
+
+    #[cold]
+    fn populate_more(&mut self, slot: usize, len: usize) -> Result<()> {
+        let board = &*self.held.board;
+        let payload = board.payload_at(slot);
+        let wanted = len.next_multiple_of(4096);
+        let writable = Protection::ReadWrite;
+        let Err(errno) = board.data.populate(payload, wanted, writable) else {
             self.populated[slot] = wanted;
-        }
-        let to = self.data.bytes(payload, value.len());
-        let mut crc = 0;
-        for (index, piece) in value.chunks(PIECE).enumerate() {
-            // SAFETY: the range is inside the mapping (checked by `bytes`), allocated, and ours
-            // alone while the slot is busy and unpinned; `value` is not in the mapping.
-            unsafe {
-                let to = to.add(index * PIECE);
-                std::ptr::copy_nonoverlapping(piece.as_ptr(), to, piece.len());
-            }
-            if self.geometry.integrity == Integrity::Crc64 {
-                crc = crc64(piece, crc);
-            }
-        }
-        self.describe(slot, value.len(), crc);
-        Ok(())
-    }
-
-    fn describe(&self, slot: usize, len: usize, crc: u64) {
-        self.word(slot, LEN).store(len as u64, Ordering::Relaxed);
-        self.word(slot, CRC).store(crc, Ordering::Relaxed);
-        let (monotonic, realtime) = match self.geometry.timestamp {
-            Timestamp::Coarse => (ClockId::MonotonicCoarse, ClockId::RealtimeCoarse),
-            Timestamp::Precise => (ClockId::Monotonic, ClockId::Realtime),
-            Timestamp::None => return,
+            return Ok(());
         };
-        for (field, clock) in [(MONOTONIC, monotonic), (REALTIME, realtime)] {
-            let time = clock_gettime(clock);
-            let time_ns = time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64;
-            self.word(slot, field).store(time_ns, Ordering::Relaxed);
+        // No reader looks into a reserved slot, so its pages can go.
+        let _ = board.data.release(payload, wanted);
+        self.populated[slot] = 0;
+        match errno {
+            Errno::FAULT | Errno::NOMEM | Errno::NOSPC => {
+                let cause = format!(
+                    "no memory left for {len} bytes on its file system; free some or enlarge it"
+                );
+                Err(board.error(ErrorKind::NoSpace, WRITE, cause))
+            }
+            errno => Err(board.os(WRITE, errno)),
         }
     }
 
-    fn wake(&self, latest: &std::sync::atomic::AtomicU64) {
-        let waiting = self.readers.mapping().word(WAITING);
-        // Pairs with the fence in `Reader::sleep`: either we see the flag or it the new value.
-        fence(Ordering::SeqCst);
-        let seen = waiting.load(Ordering::Relaxed);
-        if seen != 0 {
-            let _ = waiting.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed);
-            wait::wake_low(latest);
-        }
+    #[inline]
+    fn is_ready(&self, len: usize) -> bool {
+        self.board().is_usable() && len <= self.board().geometry.capacity
     }
 
-    fn word(&self, slot: usize, field: usize) -> &std::sync::atomic::AtomicU64 {
-        let slot = slot.min(self.geometry.slots() - 1);
-        self.data.word(self.geometry.descriptor(slot) + field)
-    }
-
+    #[inline]
     fn check(&self, len: usize) -> Result<()> {
-        if !self.generation.is_current() {
-            let cause = "this handle was made before a fork; open the board anew in the child";
-            return Err(self.error(ErrorKind::Forked, cause));
+        if self.is_ready(len) {
+            return Ok(());
         }
-        if self.data.word(STATE).load(Ordering::Relaxed) != STATE_LIVE {
-            let cause = "it was removed; open it anew";
-            return Err(self.error(ErrorKind::Removed, cause));
-        }
-        if len > self.geometry.capacity {
-            let cause = format!(
-                "the value has {len} bytes, the board holds {}; create it with more capacity",
-                self.geometry.capacity
-            );
-            return Err(self.error(ErrorKind::TooLarge, cause));
-        }
-        Ok(())
+        self.board().check_usable(WRITE)?;
+        let cause = format!(
+            "the value has {len} bytes, the board holds {}; create it with more capacity",
+            self.board().geometry.capacity
+        );
+        Err(self.error(ErrorKind::TooLarge, cause))
     }
 
-    fn begin(&self, len: usize) -> Result<()> {
-        self.check(len)?;
-        match self.geometry.writer_mode {
-            WriterMode::Exclusive => Ok(()),
-            WriterMode::Shared => self.lock(),
+    /// Runs `work` while this handle has the turn: always, on an exclusive board.
+    #[inline]
+    pub(super) fn in_turn<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.board().geometry.writer_mode == WriterMode::Exclusive {
+            return work(self);
         }
+        self.take_turn()?;
+        let result = work(self);
+        // What is marked and not published is free for the next writer.
+        self.reserved = Reserved::default();
+        self.unlock();
+        result
     }
 
-    fn end(&self) {
-        if self.geometry.writer_mode == WriterMode::Shared {
-            self.unlock();
+    /// Keeps others from using a reserved slot after this turn; `None` lets go.
+    pub(super) fn keep(&self, slot: Option<usize>) {
+        let pin = self.control.pin(self.entry);
+        // Release: what was done to the slot comes before its next use.
+        pin.store(slot.map_or(0, |slot| slot as u64 + 1), Ordering::Release);
+    }
+
+    /// Publishes a loaned slot, in this handle's turn.
+    pub(super) fn publish_loaned(&mut self, slot: usize, len: usize, crc: u64) -> Result<u64> {
+        let sequence = self.publish_slot(slot, len, crc);
+        if self.board().geometry.writer_mode == WriterMode::Shared {
+            self.keep(None);
         }
+        sequence
     }
 
     fn unlock(&self) {
         mutex::unlock(self.control.mapping().half_word(MUTEX), self.entry);
     }
 
-    fn lock(&self) -> Result<()> {
+    fn take_turn(&mut self) -> Result<()> {
         let word = self.control.mapping().half_word(MUTEX);
         let locked = mutex::lock(word, self.entry, self.timeout, &|entry, exchange| {
             self.while_dead(entry, exchange)
-        })?;
-        if locked {
+        })
+        .map_err(|error| error.on(self.board().object()))?;
+        let Outcome::HeldBy(holder) = locked else {
+            hook::point("turn.taken");
+            self.latest = self.load_latest().inspect_err(|_| self.unlock())?;
             return Ok(());
-        }
-        let cause =
-            "another writer is alive and has it; end that one, or wait longer (writer_timeout)";
+        };
+        let record = self.control.record(holder);
+        let cause = format!(
+            "process {} ({}) is alive and has it; end that one, or wait longer (writer_timeout)",
+            record.pid, record.label
+        );
         Err(self.error(ErrorKind::WriterExists, cause))
+    }
+
+    /// The newest published slot and sequence. A small board's writer may have died after it
+    /// stamped the slot, which readers watch, and before it said so in the latest word.
+    fn load_latest(&self) -> Result<(usize, u64)> {
+        let board = self.board();
+        let (slot, sequence) = unpack(board.latest().load(Ordering::Acquire));
+        if slot >= board.slots() {
+            return Err(board.contradictory(WRITE));
+        }
+        if let Some(small) = &self.small
+            && small.stamp(sequence + 1).load(Ordering::Acquire) == sequence + 1
+        {
+            return Ok(((sequence + 1) as usize % SMALL_SLOTS, sequence + 1));
+        }
+        Ok((slot, sequence))
     }
 
     /// Runs `exchange` while holding the byte of `entry`, if its holder is dead. The byte is tried
     /// through a description of its own: the one that holds our lock cannot see that lock.
     fn while_dead(&self, entry: usize, exchange: &mut dyn FnMut()) -> Result<bool> {
-        let object = object(&self.name);
-        let failed = |errno| Error::os("take over", &object, errno);
-        let Some(files) = Files::reopen(&self.space, &self.name, self.identity)? else {
-            return Err(self.error(ErrorKind::Removed, "it was removed; open it anew"));
-        };
-        let control = files.table(Role::Control, &object)?;
+        let board = self.board();
+        let failed = |errno| board.os("take over", errno);
+        let files = board.reopen(WRITE)?;
+        let control = board.table(&files, Role::Control)?;
         let byte = LOCK_BASE + entry as u64;
         if !lock::try_lock(control.as_fd(), byte).map_err(failed)? {
             return Ok(false);
         }
+        hook::point("takeover.locked");
         exchange();
+        hook::point("takeover.exchanged");
         lock::unlock(control.as_fd(), byte).map_err(failed)?;
         Ok(true)
     }
 
     #[cold]
-    fn error(&self, kind: ErrorKind, cause: impl Into<String>) -> Error {
-        Error::new(kind, "write to", object(&self.name), cause)
+    pub(super) fn error(&self, kind: ErrorKind, cause: impl Into<String>) -> Error {
+        self.board().error(kind, WRITE, cause)
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if self.generation.is_current() {
+        if self.board().generation.is_current() {
+            self.keep(None);
             self.unlock();
         }
     }
@@ -459,72 +638,7 @@ impl Drop for Writer {
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer")
-            .field("name", &self.name)
+            .field("name", &self.board().name)
             .finish_non_exhaustive()
-    }
-}
-
-/// A buffer to fill and publish, from [`Writer::loan`].
-#[derive(Debug)]
-pub struct Loan<'a> {
-    writer: &'a mut Writer,
-    buffer: Vec<u8>,
-}
-
-impl Loan<'_> {
-    /// Shortens the value to `len` bytes; longer than it is has no effect.
-    pub fn truncate(&mut self, len: usize) {
-        self.buffer.truncate(len);
-    }
-
-    /// Publishes the buffer, as [`Writer::publish`].
-    ///
-    /// # Errors
-    /// As [`Writer::publish`].
-    ///
-    /// # If a process dies
-    /// *Recovers*, as [`Writer::publish`].
-    pub fn publish(self) -> Result<u64> {
-        self.writer.publish(&self.buffer)
-    }
-}
-
-impl Deref for Loan<'_> {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        &self.buffer
-    }
-}
-
-impl DerefMut for Loan<'_> {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer
-    }
-}
-
-fn check_options(geometry: &Geometry, options: &Options, name: &str) -> Result<()> {
-    fn differs<T: PartialEq + fmt::Debug>(
-        what: &str,
-        wanted: Option<T>,
-        found: T,
-    ) -> Option<String> {
-        let wanted = wanted.filter(|wanted| *wanted != found)?;
-        Some(format!(
-            "it has {what} {found:?}, not {wanted:?}; leave that unset to adopt it, or remove the board"
-        ))
-    }
-    let cause = differs("capacity", options.capacity, geometry.capacity)
-        .or_else(|| differs("max_readers", options.max_readers, geometry.max_readers))
-        .or_else(|| differs("integrity", options.integrity, geometry.integrity))
-        .or_else(|| differs("timestamp", options.timestamp, geometry.timestamp))
-        .or_else(|| differs("writer_mode", options.writer_mode, geometry.writer_mode));
-    match cause {
-        None => Ok(()),
-        Some(cause) => Err(Error::new(
-            ErrorKind::Incompatible,
-            "open",
-            object(name),
-            cause,
-        )),
     }
 }

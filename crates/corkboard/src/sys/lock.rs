@@ -18,19 +18,39 @@ pub(crate) fn unlock(fd: BorrowedFd<'_>, byte: u64) -> Result<(), Errno> {
     set(fd, libc::F_UNLCK, byte)
 }
 
+/// Whether another open file description holds one of `count` bytes for writing. Ask through a
+/// description of your own: the holder's cannot see its own lock. Reading locks, which anyone may
+/// take who may read the file, do not count.
+pub(crate) fn is_locked(fd: BorrowedFd<'_>, byte: u64, count: u64) -> Result<bool, Errno> {
+    let mut lock = request(libc::F_RDLCK, byte, count);
+    // SAFETY: `lock` is a valid `struct flock` that outlives the call, and `fd` is open.
+    let status = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    if status == -1 {
+        return Err(last_error());
+    }
+    Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
+}
+
 fn set(fd: BorrowedFd<'_>, kind: libc::c_int, byte: u64) -> Result<(), Errno> {
-    let lock = libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: byte as libc::off_t,
-        l_len: 1,
-        l_pid: 0,
-    };
+    let lock = request(kind, byte, 1);
     // SAFETY: `lock` is a valid `struct flock` that outlives the call, and `fd` is open.
     let status = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
     if status == -1 {
-        let error = std::io::Error::last_os_error();
-        return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        return Err(last_error());
     }
     Ok(())
+}
+
+fn request(kind: libc::c_int, byte: u64, count: u64) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: byte as libc::off_t,
+        l_len: count as libc::off_t,
+        l_pid: 0,
+    }
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }

@@ -2,12 +2,12 @@
 
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 
 use super::process::Generation;
+use crate::sync::{AtomicU32, AtomicU64};
 
 /// What this process may do with the bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,16 +64,31 @@ impl Mapping {
         Ok(mapping)
     }
 
+    /// The word at `offset`, a multiple of 8.
+    #[inline]
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8) && offset < self.len && self.len - offset >= 8);
-        // SAFETY: inside the mapping, aligned (checked above), and alive as long as `self`; other
-        // processes access these bytes through atomics, too.
-        unsafe { &*self.base.as_ptr().add(offset).cast::<AtomicU64>() }
+        &self.words(offset, 1)[0]
+    }
+
+    /// The `count` words from `offset`, a multiple of 8, on.
+    #[inline]
+    pub(crate) fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
+        debug_assert!(offset.is_multiple_of(8));
+        let first = offset / 8;
+        let is_inside = (self.len / 8)
+            .checked_sub(first)
+            .is_some_and(|left| count <= left);
+        assert!(is_inside, "the words are inside the mapping");
+        // SAFETY: inside the mapping (checked above), aligned, because pages and whole words are,
+        // and alive as long as `self`; other processes access these bytes through atomics, too.
+        unsafe {
+            std::slice::from_raw_parts(self.base.as_ptr().cast::<AtomicU64>().add(first), count)
+        }
     }
 
     pub(crate) fn half_word(&self, offset: usize) -> &AtomicU32 {
         assert!(offset.is_multiple_of(4) && offset < self.len && self.len - offset >= 4);
-        // SAFETY: as in `word`; the layout uses these four bytes as 32 bits only.
+        // SAFETY: as in `words`; the layout uses these four bytes as 32 bits only.
         unsafe { &*self.base.as_ptr().add(offset).cast::<AtomicU32>() }
     }
 
@@ -84,9 +99,22 @@ impl Mapping {
         unsafe { self.base.as_ptr().add(offset) }
     }
 
-    /// Allocates the pages of this range, so that writing to them cannot fail.
-    pub(crate) fn populate(&self, offset: usize, len: usize) -> Result<(), Errno> {
-        self.advise(offset, len, Advice::LinuxPopulateWrite)
+    /// Brings the pages of this range into memory, so that touching them cannot fail: reading
+    /// them, or also writing to them.
+    pub(crate) fn populate(
+        &self,
+        offset: usize,
+        len: usize,
+        access: Protection,
+    ) -> Result<(), Errno> {
+        let advice = match access {
+            Protection::ReadOnly => Advice::LinuxPopulateRead,
+            Protection::ReadWrite => Advice::LinuxPopulateWrite,
+        };
+        if len == 0 {
+            return Ok(());
+        }
+        self.advise(offset, len, advice)
     }
 
     /// Gives the pages of this range back to the file system.
@@ -103,7 +131,7 @@ impl Mapping {
 
     fn advise(&self, offset: usize, len: usize, advice: Advice) -> Result<(), Errno> {
         let address = self.bytes(offset, len);
-        // SAFETY: the range is inside this mapping, checked by `bytes`; neither advice used here
+        // SAFETY: the range is inside this mapping, checked by `bytes`; no advice used here
         // changes the bytes.
         unsafe { mm::madvise(address.cast(), len, advice) }
     }

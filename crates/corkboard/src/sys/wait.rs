@@ -1,12 +1,14 @@
 //! Sleeping on words shared between processes, see `futex(2)`.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::ptr;
 use std::time::Duration;
+
+use crate::sync::{AtomicU32, AtomicU64};
 
 /// The low 32 bits of `word`, which only the kernel looks at as 32 bits.
 fn low_half(word: &AtomicU64) -> *const u32 {
     let half = usize::from(cfg!(target_endian = "big"));
-    word.as_ptr().cast::<u32>().cast_const().wrapping_add(half)
+    ptr::from_ref(word).cast::<u32>().wrapping_add(half)
 }
 
 /// Sleeps until woken, unless the low half of `word` is not `expected`; at most `timeout`.
@@ -22,12 +24,12 @@ pub(crate) fn wake_low(word: &AtomicU64) {
 
 /// As [`wait_low`], on a whole 32-bit word.
 pub(crate) fn wait_half(word: &AtomicU32, expected: u32, timeout: Duration) -> bool {
-    wait(word.as_ptr(), expected, timeout)
+    wait(ptr::from_ref(word).cast(), expected, timeout)
 }
 
 /// Wakes one who sleeps in [`wait_half`].
 pub(crate) fn wake_half_one(word: &AtomicU32) {
-    wake(word.as_ptr(), 1);
+    wake(ptr::from_ref(word).cast(), 1);
 }
 
 fn wait(address: *const u32, expected: u32, timeout: Duration) -> bool {

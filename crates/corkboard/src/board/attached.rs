@@ -1,0 +1,225 @@
+//! What every handle on a board holds: the mapped data, where everything in it is, and the means
+//! to find the board's files again. No descriptor stays open.
+
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+
+use super::files::{self, Files, object};
+use super::layout::{CRC, Geometry, LATEST, LEN, MONOTONIC, REALTIME, Role, STAMP, STATE};
+use super::layout::{DESCRIPTOR_LEN, SMALL_SLOTS, STATE_LIVE};
+use crate::error::{Error, ErrorKind, Result};
+use crate::space::Space;
+use crate::sync::{AtomicU64, Ordering};
+use crate::sys::map::{Mapping, Protection};
+use crate::sys::process::Generation;
+
+/// One board, mapped.
+pub(super) struct Attached {
+    pub(super) space: Space,
+    pub(super) name: String,
+    pub(super) geometry: Geometry,
+    pub(super) generation: Generation,
+    pub(super) data: Mapping,
+    pub(super) owner_uid: u32,
+    identity: (u64, u64),
+    /// The geometry's answers, asked once.
+    places: Places,
+}
+
+/// Where slots are: first offset and distance, of descriptors and of payloads.
+#[derive(Clone, Copy)]
+struct Places {
+    is_small: bool,
+    slots: usize,
+    descriptors: usize,
+    descriptor_stride: usize,
+    payloads: usize,
+    payload_stride: usize,
+}
+
+/// What a slot says of its value.
+#[derive(Clone, Copy)]
+pub(super) struct Descriptor {
+    pub(super) len: usize,
+    pub(super) crc: u64,
+    pub(super) monotonic: u64,
+    pub(super) realtime: u64,
+}
+
+impl Attached {
+    pub(super) fn new(
+        space: &Space,
+        name: &str,
+        files: &Files,
+        protection: Protection,
+    ) -> Result<Self> {
+        let failed = |errno| Error::os("open", object(name), errno);
+        let generation = Generation::current().map_err(failed)?;
+        let geometry = files.geometry;
+        Ok(Self {
+            space: space.clone(),
+            name: name.to_owned(),
+            data: files.map_data(protection, generation).map_err(failed)?,
+            identity: files::identity(files.data.as_fd()).map_err(failed)?,
+            owner_uid: files.owner_uid,
+            places: Places {
+                is_small: geometry.is_small(),
+                slots: geometry.slots(),
+                descriptors: geometry.descriptor(0),
+                descriptor_stride: geometry.descriptor(1) - geometry.descriptor(0),
+                payloads: geometry.payload(0),
+                payload_stride: geometry.payload(1) - geometry.payload(0),
+            },
+            geometry,
+            generation,
+        })
+    }
+
+    #[inline]
+    pub(super) fn is_small(&self) -> bool {
+        self.places.is_small
+    }
+
+    #[inline]
+    pub(super) fn slots(&self) -> usize {
+        self.places.slots
+    }
+
+    #[inline]
+    pub(super) fn latest(&self) -> &AtomicU64 {
+        self.data.word(LATEST)
+    }
+
+    #[inline]
+    pub(super) fn state(&self) -> &AtomicU64 {
+        self.data.word(STATE)
+    }
+
+    /// The offset of a slot's descriptor.
+    #[inline]
+    fn descriptor_at(&self, slot: usize) -> usize {
+        self.places.descriptors + slot * self.places.descriptor_stride
+    }
+
+    /// The offset of a slot's first payload byte.
+    #[inline]
+    pub(super) fn payload_at(&self, slot: usize) -> usize {
+        self.places.payloads + slot * self.places.payload_stride
+    }
+
+    #[inline]
+    pub(super) fn stamp(&self, slot: usize) -> &AtomicU64 {
+        self.data.word(self.descriptor_at(slot) + STAMP)
+    }
+
+    /// All words of a small board's slots.
+    pub(super) fn small_words(&self) -> &[AtomicU64] {
+        let count = SMALL_SLOTS * self.places.descriptor_stride / 8;
+        self.data.words(self.places.descriptors, count)
+    }
+
+    /// What the slot says of itself; `None` when its length is impossible.
+    #[inline]
+    pub(super) fn descriptor(&self, slot: usize) -> Option<Descriptor> {
+        let words = self
+            .data
+            .words(self.descriptor_at(slot), DESCRIPTOR_LEN / 8);
+        let word = |field: usize| words[field / 8].load(Ordering::Relaxed);
+        self.check_descriptor(word)
+    }
+
+    /// As [`descriptor`](Self::descriptor), from wherever the words come.
+    #[inline]
+    pub(super) fn check_descriptor(&self, word: impl Fn(usize) -> u64) -> Option<Descriptor> {
+        let len = usize::try_from(word(LEN)).ok()?;
+        (len <= self.geometry.capacity).then(|| Descriptor {
+            len,
+            crc: word(CRC),
+            monotonic: word(MONOTONIC),
+            realtime: word(REALTIME),
+        })
+    }
+
+    #[inline]
+    pub(super) fn describe(&self, slot: usize, found: Descriptor) {
+        let words = self
+            .data
+            .words(self.descriptor_at(slot), DESCRIPTOR_LEN / 8);
+        let store = |field: usize, value| words[field / 8].store(value, Ordering::Relaxed);
+        store(LEN, found.len as u64);
+        store(CRC, found.crc);
+        store(MONOTONIC, found.monotonic);
+        store(REALTIME, found.realtime);
+    }
+
+    /// Whether the board is still live and this process the one that attached.
+    #[inline]
+    pub(super) fn is_usable(&self) -> bool {
+        self.generation.is_current() && self.state().load(Ordering::Relaxed) == STATE_LIVE
+    }
+
+    /// Why the board is not usable, if it is not.
+    pub(super) fn check_usable(&self, operation: &'static str) -> Result<()> {
+        self.check_generation(operation)?;
+        if self.state().load(Ordering::Relaxed) == STATE_LIVE {
+            return Ok(());
+        }
+        Err(self.removed(operation))
+    }
+
+    pub(super) fn check_generation(&self, operation: &'static str) -> Result<()> {
+        if self.generation.is_current() {
+            return Ok(());
+        }
+        let cause = "this handle was made before a fork; open the board anew in the child";
+        Err(self.error(ErrorKind::Forked, operation, cause))
+    }
+
+    /// Opens the board's files again, if its name still means them.
+    pub(super) fn reopen(&self, operation: &'static str) -> Result<Files> {
+        Files::reopen(&self.space, &self.name, self.identity)?
+            .ok_or_else(|| self.removed(operation))
+    }
+
+    /// Whether the data file at the board's path is still the mapped one.
+    pub(super) fn is_in_place(&self) -> bool {
+        files::is_in_place(&self.space, &self.name, self.identity)
+    }
+
+    /// Opens one of the board's tables.
+    pub(super) fn table(&self, files: &Files, role: Role) -> Result<std::os::fd::OwnedFd> {
+        files.table(role, Protection::ReadWrite, &self.object())
+    }
+
+    pub(super) fn object(&self) -> String {
+        object(&self.name)
+    }
+
+    #[cold]
+    pub(super) fn error(
+        &self,
+        kind: ErrorKind,
+        operation: &'static str,
+        cause: impl Into<String>,
+    ) -> Error {
+        Error::new(kind, operation, self.object(), cause)
+    }
+
+    #[cold]
+    pub(super) fn os(&self, operation: &'static str, errno: Errno) -> Error {
+        Error::os(operation, self.object(), errno)
+    }
+
+    #[cold]
+    pub(super) fn removed(&self, operation: &'static str) -> Error {
+        let cause = "it was removed; open it anew";
+        self.error(ErrorKind::Removed, operation, cause)
+    }
+
+    #[cold]
+    pub(super) fn contradictory(&self, operation: &'static str) -> Error {
+        let cause = "its slots contradict each other; remove it and create it anew";
+        self.error(ErrorKind::Damaged, operation, cause)
+    }
+}

@@ -1,0 +1,59 @@
+//! Private memory for values, aligned as slots are.
+
+/// As much as [`MAX_ALIGN`](super::layout::MAX_ALIGN).
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u64; 8]);
+
+const _: () = assert!(align_of::<Line>() as u64 == super::layout::MAX_ALIGN);
+
+/// A buffer of whole cache lines.
+#[derive(Default)]
+pub(super) struct Buffer {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl Buffer {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Sets the length; what was not there before is zero. `false` when there is no memory.
+    #[inline]
+    pub(super) fn resize(&mut self, len: usize) -> bool {
+        let lines = len.div_ceil(size_of::<Line>());
+        if lines > self.lines.len() {
+            if self.lines.try_reserve(lines - self.lines.len()).is_err() {
+                return false;
+            }
+            self.lines.resize(lines, Line([0; 8]));
+        }
+        self.len = len;
+        true
+    }
+
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// All words, also those beyond the length that are there already.
+    #[inline]
+    pub(super) fn words_mut(&mut self) -> &mut [u64] {
+        let len = self.lines.len() * 8;
+        // SAFETY: a line is eight words without padding.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
+    }
+
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: `len` is at most the lines' bytes (`resize`, `truncate`), all initialised.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+
+    #[inline]
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; any bytes make valid words.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}

@@ -1,0 +1,61 @@
+//! The time of a publication, on a clock that nobody sets and on the wall's.
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Timestamp;
+
+/// How long a difference between the two clocks is believed.
+const TRUST_NS: u64 = 1_000_000;
+
+/// Reads one clock a publication; the other one only now and then.
+pub(super) struct Clock {
+    kind: Timestamp,
+    /// The monotonic and the real time, read together.
+    known: (u64, u64),
+}
+
+impl Clock {
+    pub(super) fn new(kind: Timestamp) -> Self {
+        Self {
+            kind,
+            known: (0, 0),
+        }
+    }
+
+    /// Monotonic and real nanoseconds; zeros where no time is recorded.
+    #[inline]
+    pub(super) fn now(&mut self) -> (u64, u64) {
+        match self.kind {
+            Timestamp::None => (0, 0),
+            kind => self.read(kind),
+        }
+    }
+
+    #[inline(never)]
+    fn read(&mut self, kind: Timestamp) -> (u64, u64) {
+        match kind {
+            Timestamp::None => (0, 0),
+            Timestamp::Coarse => {
+                let now = nanoseconds(ClockId::MonotonicCoarse);
+                if now != self.known.0 {
+                    self.known = (now, nanoseconds(ClockId::RealtimeCoarse));
+                }
+                self.known
+            }
+            Timestamp::Precise => {
+                let now = nanoseconds(ClockId::Monotonic);
+                if now.saturating_sub(self.known.0) > TRUST_NS {
+                    self.known = (now, nanoseconds(ClockId::Realtime));
+                }
+                (now, self.known.1 + now.saturating_sub(self.known.0))
+            }
+        }
+    }
+}
+
+/// What a clock says.
+#[inline]
+pub(super) fn nanoseconds(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}

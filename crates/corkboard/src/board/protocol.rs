@@ -1,0 +1,251 @@
+//! The algorithms on shared words, and nothing else: no system call, no byte offset.
+//!
+//! What is shared, and who may write it:
+//! - a *stamp* a slot: the sequence of the value in it, with [`BUSY`] while a writer works on it.
+//!   Only the one writer whose turn it is stores stamps.
+//! - the *latest* word: slot and sequence of the newest value. Stored by the same writer.
+//! - a *pin* a participant: the slot it holds, plus one. Only that participant stores it.
+//! - the *waiting* word: not 0 while somebody may sleep. Anyone stores it, the writer clears it.
+//!
+//! Invariants, which safety comments cite:
+//! - **I1** The latest slot's stamp is never busy: a writer never marks it.
+//! - **I2** Who sees a word of a slot that was stored after [`mark`], sees the mark or a later
+//!   stamp when it looks at the stamp again.
+//! - **I3** A slot whose pin was announced before its stamp was found unchanged is not written
+//!   until the pin moves: [`pin`] and [`reserve`] each store, fence, and look at the other's word,
+//!   so at least one of them sees the other; a reader that sees the mark does not touch the slot,
+//!   a writer that sees the pin does not touch it either.
+//! - **I4** A reader's last access to a slot comes before the writer's next: clearing or moving a
+//!   pin is a Release store, and the scan reads pins with Acquire.
+//!
+//! If a process dies: a mark left by a dead writer is on a slot that was never visible; a pin left
+//! by a dead reader costs one slot until its entry is claimed again. Nothing needs repair.
+
+use super::layout::MAX_SLOTS;
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// Set in the stamp of a slot that is being written.
+pub(crate) const BUSY: u64 = 1 << 63;
+
+/// Marks a slot as being written, before its first word is.
+#[inline]
+pub(super) fn mark(stamp: &AtomicU64, sequence: u64) {
+    stamp.store(BUSY | sequence, Ordering::Relaxed);
+    // Pairs with the Acquire fence in `copy_while`: I2.
+    fence(Ordering::Release);
+}
+
+/// Makes a written slot readable.
+#[inline]
+pub(super) fn stamp(stamp: &AtomicU64, sequence: u64) {
+    // Pairs with the Acquire loads in `copy_while` and `pin`.
+    stamp.store(sequence, Ordering::Release);
+}
+
+/// Copies from a slot that may be overwritten meanwhile; `None` if it was.
+#[inline]
+pub(super) fn copy_while<T>(
+    stamp: &AtomicU64,
+    sequence: u64,
+    copy: impl FnOnce() -> T,
+) -> Option<T> {
+    // Pairs with the Release store in `stamp`.
+    if stamp.load(Ordering::Acquire) != sequence {
+        return None;
+    }
+    let copied = copy();
+    // Pairs with the Release fence in `mark`: I2.
+    fence(Ordering::Acquire);
+    (stamp.load(Ordering::Relaxed) == sequence).then_some(copied)
+}
+
+/// Whether a watched stamp says that there is a value newer than `seen`. The watched slot is the
+/// one of `seen + 1`; a stamp beyond that means that the reader was lapped.
+#[inline]
+pub(super) fn is_newer(watched: u64, seen: u64) -> bool {
+    let sequence = watched & !BUSY;
+    sequence > seen && (watched & BUSY == 0 || sequence > seen + 1)
+}
+
+/// Announces a pin; `true` when the slot is ours until the pin moves.
+#[inline]
+pub(super) fn pin(pin: &AtomicU64, stamp: &AtomicU64, slot: usize, sequence: u64) -> bool {
+    // Release: our reads of the slot pinned before come before its next use. I4.
+    pin.store(slot as u64 + 1, Ordering::Release);
+    // Pairs with the fence in `reserve`: I3.
+    fence(Ordering::SeqCst);
+    // Acquire pairs with the Release store in `stamp`.
+    stamp.load(Ordering::Acquire) == sequence
+}
+
+/// Lets go of whatever is pinned.
+#[inline]
+pub(super) fn unpin(pin: &AtomicU64) {
+    // Release: as in `pin`. I4.
+    pin.store(0, Ordering::Release);
+}
+
+/// A set of slots.
+#[derive(Clone, Copy)]
+pub(super) struct SlotSet([u64; MAX_SLOTS / 64]);
+
+impl SlotSet {
+    pub(super) const EMPTY: Self = Self([0; MAX_SLOTS / 64]);
+
+    #[inline]
+    pub(super) fn insert(&mut self, slot: usize) {
+        if let Some(word) = self.0.get_mut(slot / 64) {
+            *word |= 1 << (slot % 64);
+        }
+    }
+
+    #[inline]
+    pub(super) fn contains(&self, slot: usize) -> bool {
+        self.0
+            .get(slot / 64)
+            .is_some_and(|word| word >> (slot % 64) & 1 == 1)
+    }
+
+    /// Adds whatever the pins name. Who names nothing that exists pins nothing.
+    #[inline]
+    fn insert_pinned<'a>(&mut self, pins: impl Iterator<Item = &'a AtomicU64>) {
+        for pin in pins {
+            // Acquire pairs with the Release stores in `pin` and `unpin`: I4.
+            if let Some(slot) = pin.load(Ordering::Acquire).checked_sub(1) {
+                self.insert(usize::try_from(slot).unwrap_or(usize::MAX));
+            }
+        }
+    }
+}
+
+/// How many slots are reserved at a time: one fence and one look at the pins serve them all.
+pub(super) const BATCH: usize = 3;
+
+/// Slots that the writer has marked and may write: none is pinned, none is the latest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reserved {
+    slots: [usize; BATCH],
+    len: usize,
+}
+
+impl Reserved {
+    #[inline]
+    pub(super) fn push(&mut self, slot: usize) {
+        if let Some(free) = self.slots.get_mut(self.len) {
+            *free = slot;
+            self.len += 1;
+        }
+    }
+
+    #[inline]
+    pub(super) fn last(&self) -> Option<usize> {
+        self.len.checked_sub(1).map(|last| self.slots[last])
+    }
+
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<usize> {
+        let last = self.last()?;
+        self.len -= 1;
+        Some(last)
+    }
+}
+
+/// Marks the candidates, which must not include the latest slot (I1), and keeps those that nobody
+/// pins. Returns what is pinned.
+pub(super) fn reserve<'a>(
+    candidates: &mut Reserved,
+    stamp: impl Fn(usize) -> &'a AtomicU64,
+    pins: impl Iterator<Item = &'a AtomicU64>,
+) -> SlotSet {
+    let tried = *candidates;
+    let mut before = [0; BATCH];
+    for (before, slot) in before.iter_mut().zip(&tried.slots[..tried.len]) {
+        let stamp = stamp(*slot);
+        *before = stamp.load(Ordering::Relaxed);
+        stamp.store(*before | BUSY, Ordering::Relaxed);
+    }
+    // Pairs with the fence in `pin`: I3.
+    fence(Ordering::SeqCst);
+    let mut pinned = SlotSet::EMPTY;
+    pinned.insert_pinned(pins);
+    candidates.len = 0;
+    for (before, slot) in before.iter().zip(&tried.slots[..tried.len]) {
+        if pinned.contains(*slot) {
+            // Release: nothing in the slot has changed since it was stamped.
+            stamp(*slot).store(*before, Ordering::Release);
+        } else {
+            candidates.push(*slot);
+        }
+    }
+    pinned
+}
+
+/// Says that somebody may sleep until the latest word's low half is no longer `awaited`. A fence
+/// and another look at the latest word must follow.
+#[inline]
+pub(super) fn announce(waiting: &AtomicU64, awaited: u32) {
+    waiting.store(1 << 32 | u64::from(awaited), Ordering::Relaxed);
+}
+
+/// Whether somebody may sleep; call it after publishing and a fence. Takes down what it saw, and
+/// nothing that was announced since: a dead sleeper costs one wake, not one a publication.
+#[inline]
+pub(super) fn take_waiting(waiting: &AtomicU64) -> bool {
+    let seen = waiting.load(Ordering::Relaxed);
+    if seen == 0 {
+        return false;
+    }
+    let _ = waiting.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed);
+    true
+}
+
+#[cfg(all(test, loom))]
+mod models;
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watched_stamp_is_newer_only_when_a_value_can_be_had() {
+        assert!(!is_newer(0, 0), "nothing yet");
+        assert!(!is_newer(BUSY | 1, 0), "the first one is being written");
+        assert!(is_newer(1, 0));
+        assert!(!is_newer(4, 19), "the lap before");
+        assert!(!is_newer(BUSY | 20, 19), "being written");
+        assert!(is_newer(20, 19));
+        assert!(is_newer(BUSY | 36, 19), "lapped, so there are newer ones");
+    }
+
+    #[test]
+    fn reserving_leaves_pinned_slots_as_they_were() {
+        let stamps: Vec<AtomicU64> = (10..14).map(AtomicU64::new).collect();
+        let pins = [
+            AtomicU64::new(3),
+            AtomicU64::new(0),
+            AtomicU64::new(u64::MAX),
+        ];
+        let mut slots = Reserved::default();
+        for slot in [1, 2, 3] {
+            slots.push(slot);
+        }
+        let pinned = reserve(&mut slots, |slot| &stamps[slot], pins.iter());
+        assert!(pinned.contains(2) && !pinned.contains(1));
+        assert_eq!(
+            [slots.pop(), slots.pop(), slots.pop()],
+            [Some(3), Some(1), None]
+        );
+        assert_eq!(stamps[2].load(Ordering::Relaxed), 12);
+        assert_eq!(stamps[1].load(Ordering::Relaxed), BUSY | 11);
+    }
+
+    #[test]
+    fn only_the_announcement_that_was_seen_is_taken_down() {
+        let waiting = AtomicU64::new(0);
+        assert!(!take_waiting(&waiting));
+        announce(&waiting, 0);
+        assert!(take_waiting(&waiting), "also when the awaited half is 0");
+        assert!(!take_waiting(&waiting));
+    }
+}

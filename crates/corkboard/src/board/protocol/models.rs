@@ -1,0 +1,310 @@
+//! The smallest races of the protocol, in every order that the memory model allows.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p corkboard --lib --release models`
+//!
+//! The kernel's lock on an entry's byte is a flag here that is exchanged; death is a thread that
+//! stops. loom treats accesses as acquire-release at most, so every full fence of the protocol is
+//! a `fence(SeqCst)`; the waiter's fence for both sides is one on each side.
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::sync::atomic::AtomicBool;
+use loom::thread;
+
+use super::super::layout::{pack, unpack};
+use super::super::mutex::{self, Outcome};
+use super::*;
+use crate::participants;
+use crate::sync::AtomicU32;
+
+/// A large board of so many slots and one reader's pin. loom reports an access to a payload that
+/// races with another.
+struct Large<const SLOTS: usize> {
+    latest: AtomicU64,
+    stamps: [AtomicU64; SLOTS],
+    payloads: [UnsafeCell<u64>; SLOTS],
+    pin: AtomicU64,
+}
+
+// SAFETY: loom checks each access to the payloads.
+unsafe impl<const SLOTS: usize> Sync for Large<SLOTS> {}
+
+impl<const SLOTS: usize> Large<SLOTS> {
+    fn new() -> Self {
+        Self {
+            latest: AtomicU64::new(pack(0, 1)),
+            stamps: std::array::from_fn(|slot| AtomicU64::new(u64::from(slot == 0))),
+            payloads: std::array::from_fn(|_| UnsafeCell::new(1)),
+            pin: AtomicU64::new(0),
+        }
+    }
+
+    /// One publication, which loads what it needs as after a takeover.
+    fn publish(&self, pins: &[&AtomicU64]) {
+        let (latest, sequence) = unpack(self.latest.load(Ordering::Acquire));
+        let mut avoid = SlotSet::EMPTY;
+        loop {
+            let mut slots = Reserved::default();
+            if let Some(slot) = (0..SLOTS).find(|slot| *slot != latest && !avoid.contains(*slot)) {
+                slots.push(slot);
+            }
+            let stamp_of = |slot: usize| &self.stamps[slot];
+            avoid = reserve(&mut slots, stamp_of, pins.iter().copied());
+            if let Some(slot) = slots.pop() {
+                // SAFETY: reserved (I3); loom checks it.
+                self.payloads[slot].with_mut(|payload| unsafe { *payload = sequence + 1 });
+                stamp(&self.stamps[slot], sequence + 1);
+                self.latest
+                    .store(pack(slot, sequence + 1), Ordering::Release);
+                return;
+            }
+        }
+    }
+
+    /// One read of a reader that has pinned nothing, `None` when it was overtaken.
+    fn read(&self) -> Option<u64> {
+        let (slot, sequence) = unpack(self.latest.load(Ordering::Acquire));
+        if !pin(&self.pin, &self.stamps[slot], slot, sequence) {
+            return None;
+        }
+        // SAFETY: pinned (I3); loom checks it.
+        let value = self.payloads[slot].with(|payload| unsafe { *payload });
+        assert_eq!(
+            value, sequence,
+            "the slot has the value that it is stamped with"
+        );
+        Some(sequence)
+    }
+}
+
+#[test]
+fn a_pinned_slot_is_not_written() {
+    loom::model(|| {
+        let board = Arc::new(Large::<3>::new());
+        let writer = {
+            let board = board.clone();
+            thread::spawn(move || {
+                board.publish(&[&board.pin]);
+                board.publish(&[&board.pin]);
+            })
+        };
+        let _ = board.read();
+        unpin(&board.pin);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reader_that_moves_its_pin_keeps_the_new_slot() {
+    loom::model(|| {
+        let board = Arc::new(Large::<3>::new());
+        let reader = {
+            let board = board.clone();
+            thread::spawn(move || {
+                let first = board.read();
+                let second = board.read();
+                assert!(second >= first || second.is_none());
+            })
+        };
+        board.publish(&[&board.pin]);
+        board.publish(&[&board.pin]);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_copy_is_whole_or_discarded() {
+    loom::model(|| {
+        let words: Arc<[AtomicU64; 3]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(1)));
+        let writer = {
+            let words = words.clone();
+            thread::spawn(move || {
+                let sequence = 17;
+                mark(&words[0], sequence);
+                words[1].store(sequence, Ordering::Relaxed);
+                words[2].store(sequence, Ordering::Relaxed);
+                stamp(&words[0], sequence);
+            })
+        };
+        for sequence in [1, 17] {
+            let copy = copy_while(&words[0], sequence, || {
+                [
+                    words[1].load(Ordering::Relaxed),
+                    words[2].load(Ordering::Relaxed),
+                ]
+            });
+            assert!(copy.is_none_or(|copy| copy == [sequence; 2]), "{copy:?}");
+        }
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn nobody_sleeps_on_a_value_that_is_published() {
+    loom::model(|| {
+        // Word 0 is the latest word, word 1 the waiting word.
+        let words: Arc<[AtomicU64; 2]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
+        let writer = {
+            let words = words.clone();
+            thread::spawn(move || {
+                words[0].store(1, Ordering::Release);
+                fence(Ordering::SeqCst);
+                take_waiting(&words[1])
+            })
+        };
+        announce(&words[1], 0);
+        fence(Ordering::SeqCst);
+        let sleeps = words[0].load(Ordering::Relaxed) == 0;
+        let wakes = writer.join().unwrap();
+        assert!(!sleeps || wakes, "asleep, and nobody wakes");
+    });
+}
+
+#[test]
+fn an_announcement_made_meanwhile_stays() {
+    loom::model(|| {
+        let waiting = Arc::new(AtomicU64::new(0));
+        announce(&waiting, 6);
+        let reader = {
+            let waiting = waiting.clone();
+            thread::spawn(move || announce(&waiting, 7))
+        };
+        let first = take_waiting(&waiting);
+        reader.join().unwrap();
+        assert!(first);
+        assert!(
+            waiting.load(Ordering::Relaxed) == 0 || take_waiting(&waiting),
+            "what was not seen can still be taken"
+        );
+    });
+}
+
+#[test]
+fn an_entry_claimed_anew_is_scanned() {
+    loom::model(|| {
+        let board = Arc::new(Large::<3>::new());
+        let high = Arc::new(AtomicU64::new(0));
+        let byte = Arc::new(AtomicBool::new(false));
+        // What a dead reader left behind.
+        board.pin.store(3, Ordering::Relaxed);
+        let reader = {
+            let (board, high, byte) = (board.clone(), high.clone(), byte.clone());
+            thread::spawn(move || {
+                let free = byte.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed);
+                assert!(free.is_ok());
+                participants::reset(&board.pin, &high, 0);
+                let _ = board.read();
+            })
+        };
+        for _ in 0..2 {
+            // As `Table::pins`: only entries that were ever claimed are looked at, and the look
+            // comes after the fence, so `high` is read by the iterator.
+            let (latest, sequence) = unpack(board.latest.load(Ordering::Acquire));
+            let slot = (0..3).find(|slot| *slot != latest).unwrap_or(0);
+            let other = (0..3).rfind(|slot| *slot != latest).unwrap_or(0);
+            for slot in [slot, other] {
+                let mut slots = Reserved::default();
+                slots.push(slot);
+                let pins = std::iter::once_with(|| {
+                    (high.load(Ordering::Relaxed) > 0).then_some(&board.pin)
+                });
+                reserve(&mut slots, |slot| &board.stamps[slot], pins.flatten());
+                if slots.pop().is_some() {
+                    // SAFETY: reserved (I3); loom checks it.
+                    board.payloads[slot].with_mut(|payload| unsafe { *payload = sequence + 1 });
+                    stamp(&board.stamps[slot], sequence + 1);
+                    board
+                        .latest
+                        .store(pack(slot, sequence + 1), Ordering::Release);
+                    break;
+                }
+            }
+        }
+        reader.join().unwrap();
+    });
+}
+
+/// Two entries' bytes, true while their holders live, and the mutex between them.
+struct Turns {
+    word: AtomicU32,
+    bytes: [AtomicBool; 3],
+    inside: UnsafeCell<u32>,
+}
+
+// SAFETY: loom checks each access to `inside`.
+unsafe impl Sync for Turns {}
+
+impl Turns {
+    /// Entry 0 holds the mutex and is dead; 1 and 2 want it.
+    fn new() -> Self {
+        let turns = Self {
+            word: AtomicU32::new(0),
+            bytes: std::array::from_fn(|entry| AtomicBool::new(entry > 0)),
+            inside: UnsafeCell::new(0),
+        };
+        assert_eq!(turns.lock(0), Outcome::Locked);
+        turns
+    }
+
+    fn lock(&self, entry: usize) -> Outcome {
+        let zero = std::time::Duration::ZERO;
+        mutex::lock(&self.word, entry, zero, &|dead, exchange| {
+            let byte = &self.bytes[dead];
+            let locked = byte.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed);
+            if locked.is_ok() {
+                exchange();
+                byte.store(false, Ordering::Release);
+            }
+            Ok(locked.is_ok())
+        })
+        .unwrap()
+    }
+
+    fn try_in_turn(&self, entry: usize) -> bool {
+        if self.lock(entry) != Outcome::Locked {
+            return false;
+        }
+        // SAFETY: the mutex is held; loom checks it.
+        self.inside.with_mut(|inside| unsafe { *inside += 1 });
+        mutex::unlock(&self.word, entry);
+        true
+    }
+}
+
+#[test]
+fn a_dead_owner_is_replaced_by_one_at_a_time() {
+    loom::model(|| {
+        let turns = Arc::new(Turns::new());
+        let other = {
+            let turns = turns.clone();
+            thread::spawn(move || turns.try_in_turn(1))
+        };
+        let ours = turns.try_in_turn(2);
+        let others = other.join().unwrap();
+        assert!(ours || others, "somebody takes the dead owner's place");
+        assert!(turns.try_in_turn(2), "and gives it back");
+    });
+}
+
+#[test]
+fn an_entry_claimed_anew_frees_the_turn_of_its_dead_holder() {
+    loom::model(|| {
+        let turns = Arc::new(Turns::new());
+        let claimer = {
+            let turns = turns.clone();
+            thread::spawn(move || {
+                let byte = &turns.bytes[0];
+                let free = byte.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed);
+                if free.is_err() {
+                    return;
+                }
+                // As `Writer::attach`: our own byte, so whoever the word names is dead.
+                mutex::unlock(&turns.word, 0);
+                turns.try_in_turn(0);
+            })
+        };
+        turns.try_in_turn(1);
+        claimer.join().unwrap();
+        assert!(turns.try_in_turn(2), "the turn is not lost");
+    });
+}

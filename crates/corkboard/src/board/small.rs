@@ -1,0 +1,137 @@
+//! The slots of a small board, checked once, so that publishing and reading need not check again.
+
+use std::ptr::NonNull;
+
+use super::attached::{Attached, Descriptor};
+use super::layout::{CRC, DESCRIPTOR_LEN, LEN, MONOTONIC, REALTIME, SMALL_SLOTS, STAMP};
+use crate::sync::{AtomicU64, Ordering};
+
+const HEAD: usize = DESCRIPTOR_LEN / 8;
+
+/// Where the slots are.
+///
+/// **S1** `SMALL_SLOTS` runs of `stride` words, at least a descriptor and the capacity each, are
+/// inside the mapping of the board that this was made from, which outlives this.
+#[derive(Clone, Copy)]
+pub(super) struct SmallSlots {
+    first: NonNull<AtomicU64>,
+    stride: usize,
+}
+
+// SAFETY: S1: a place in memory that belongs to no thread; only atomics are reached through it.
+unsafe impl Send for SmallSlots {}
+// SAFETY: as above.
+unsafe impl Sync for SmallSlots {}
+
+/// One slot: its descriptor's words and its payload's.
+#[derive(Clone, Copy)]
+pub(super) struct SmallSlot<'a> {
+    head: &'a [AtomicU64; HEAD],
+    payload: &'a [AtomicU64],
+}
+
+impl SmallSlots {
+    /// The slots of a board, if it is small.
+    ///
+    /// # Safety
+    /// The board outlives what this returns.
+    pub(super) unsafe fn new(board: &Attached) -> Option<Self> {
+        if !board.is_small() {
+            return None;
+        }
+        let words = board.small_words();
+        let stride = words.len() / SMALL_SLOTS;
+        assert!(stride >= HEAD + board.geometry.capacity.div_ceil(8));
+        Some(Self {
+            first: NonNull::from(words).cast(),
+            stride,
+        })
+    }
+
+    /// The slot in which `sequence` is, or will be.
+    #[inline]
+    pub(super) fn of(&self, sequence: u64) -> SmallSlot<'_> {
+        let slot = sequence as usize % SMALL_SLOTS;
+        // SAFETY: S1; `slot` is below `SMALL_SLOTS`.
+        unsafe {
+            let first = self.first.add(slot * self.stride);
+            let payload = first.add(HEAD).as_ptr();
+            SmallSlot {
+                head: first.cast().as_ref(),
+                payload: std::slice::from_raw_parts(payload, self.stride - HEAD),
+            }
+        }
+    }
+
+    /// The stamp of that slot.
+    #[inline]
+    pub(super) fn stamp(&self, sequence: u64) -> &AtomicU64 {
+        self.of(sequence).stamp()
+    }
+}
+
+impl<'a> SmallSlot<'a> {
+    #[inline]
+    pub(super) fn stamp(self) -> &'a AtomicU64 {
+        &self.head[STAMP / 8]
+    }
+
+    #[inline]
+    pub(super) fn word(self, field: usize) -> u64 {
+        self.head[field / 8].load(Ordering::Relaxed)
+    }
+
+    /// Writes everything but the stamp.
+    #[inline]
+    pub(super) fn fill(self, found: Descriptor, value: &[u8]) {
+        let store = |field: usize, word| self.head[field / 8].store(word, Ordering::Relaxed);
+        store(LEN, found.len as u64);
+        store(CRC, found.crc);
+        store(MONOTONIC, found.monotonic);
+        store(REALTIME, found.realtime);
+        let (lines, rest) = value.as_chunks::<64>();
+        let (payload_lines, payload_rest) = self.payload.as_chunks::<8>();
+        for (to, line) in payload_lines.iter().zip(lines) {
+            for (to, word) in to.iter().zip(line.as_chunks::<8>().0) {
+                to.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+            }
+        }
+        if !rest.is_empty() {
+            let to = match payload_lines.get(lines.len()) {
+                Some(line) => line,
+                None => payload_rest,
+            };
+            let (words, tail) = rest.as_chunks::<8>();
+            for (to, word) in to.iter().zip(words) {
+                to.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+            }
+            if !tail.is_empty() {
+                let mut last = [0; 8];
+                last[..tail.len()].copy_from_slice(tail);
+                to[words.len()].store(u64::from_ne_bytes(last), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Copies the payload's words.
+    #[inline]
+    pub(super) fn copy_to(self, to: &mut [u64], len: usize) {
+        let from = &self.payload[..len.div_ceil(8).min(self.payload.len())];
+        let (lines, rest) = from.as_chunks::<8>();
+        let (to_lines, to_rest) = to.as_chunks_mut::<8>();
+        for (to, line) in to_lines.iter_mut().zip(lines) {
+            for (to, word) in to.iter_mut().zip(line) {
+                *to = word.load(Ordering::Relaxed);
+            }
+        }
+        if !rest.is_empty() {
+            let to = match to_lines.get_mut(lines.len()) {
+                Some(line) => line,
+                None => to_rest,
+            };
+            for (to, word) in to.iter_mut().zip(rest) {
+                *to = word.load(Ordering::Relaxed);
+            }
+        }
+    }
+}

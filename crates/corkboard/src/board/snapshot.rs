@@ -1,0 +1,258 @@
+//! Values as readers hold them.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustix::time::ClockId;
+use zerocopy::{FromBytes, Immutable};
+
+use super::attached::{Attached, Descriptor};
+use super::buffer::Buffer;
+use super::clock::nanoseconds;
+use super::typed::{Known, TypeOf};
+use super::{Reader, Timestamp};
+use crate::error::Result;
+
+/// The value that a handle holds, in the slot it pins or in a private copy.
+///
+/// **H1** `start` and `len` are inside the mapped data or inside `copy`, and those bytes change
+/// only through `&mut` of this: a pinned slot is written by nobody until the pin moves (I3).
+pub(super) struct Held {
+    pub(super) board: Arc<Attached>,
+    pub(super) copy: Buffer,
+    start: *const u8,
+    len: usize,
+    sequence: u64,
+    monotonic: u64,
+    realtime: u64,
+    known: Known,
+}
+
+// SAFETY: the pointer is into memory that this owns, and no part of it belongs to a thread.
+unsafe impl Send for Held {}
+// SAFETY: a shared reference changes nothing but `known`, which is atomic.
+unsafe impl Sync for Held {}
+
+impl Held {
+    pub(super) fn new(board: Arc<Attached>) -> Self {
+        Self {
+            board,
+            copy: Buffer::default(),
+            start: std::ptr::null(),
+            len: 0,
+            sequence: 0,
+            monotonic: 0,
+            realtime: 0,
+            known: Known::default(),
+        }
+    }
+
+    /// Holds nothing from now on.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.sequence = 0;
+        self.len = 0;
+    }
+
+    /// Holds the private copy.
+    #[inline]
+    pub(super) fn hold_copy(&mut self, sequence: u64, found: Descriptor) {
+        self.start = self.copy.bytes().as_ptr();
+        self.len = self.copy.len();
+        self.describe(sequence, found);
+    }
+
+    /// Holds a slot.
+    ///
+    /// # Safety
+    /// `found.len` bytes at `start` are readable while the board is mapped, and nobody writes
+    /// them until [`clear`](Self::clear) or another `hold`.
+    #[inline]
+    pub(super) unsafe fn hold_slot(&mut self, sequence: u64, found: Descriptor, start: *const u8) {
+        self.start = start;
+        self.len = found.len;
+        self.describe(sequence, found);
+    }
+
+    #[inline]
+    fn describe(&mut self, sequence: u64, found: Descriptor) {
+        self.sequence = sequence;
+        self.monotonic = found.monotonic;
+        self.realtime = found.realtime;
+    }
+
+    /// The sequence of the value held; 0 for none.
+    #[inline]
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    #[inline]
+    pub(super) fn snapshot(&self) -> Option<Snapshot<'_>> {
+        (self.sequence > 0).then_some(Snapshot { held: self })
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        if self.len == 0 {
+            return &[];
+        }
+        // SAFETY: H1.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    }
+
+    fn has_time(&self) -> bool {
+        self.board.geometry.timestamp != Timestamp::None
+    }
+}
+
+/// A whole, verified value, borrowed from its handle.
+///
+/// # If a process dies
+/// *Recovers*: the bytes stay as they are, also when the writer dies or the board is removed.
+#[derive(Clone, Copy)]
+pub struct Snapshot<'a> {
+    held: &'a Held,
+}
+
+impl<'a> Snapshot<'a> {
+    /// The value's number, counted from 1.
+    #[inline]
+    pub fn sequence(&self) -> u64 {
+        self.held.sequence
+    }
+
+    /// When it was published, by the wall clock; `None` where no time is recorded. The resolution
+    /// is that of the board's [`Timestamp`].
+    pub fn published_at(&self) -> Option<SystemTime> {
+        let since = Duration::from_nanos(self.held.realtime);
+        self.held
+            .has_time()
+            .then(|| SystemTime::UNIX_EPOCH.checked_add(since))
+            .flatten()
+    }
+
+    /// How long ago it was published, by a clock that nobody sets; `None` where no time is
+    /// recorded.
+    pub fn age(&self) -> Option<Duration> {
+        self.held.has_time().then(|| {
+            let now = nanoseconds(ClockId::Monotonic);
+            Duration::from_nanos(now.saturating_sub(self.held.monotonic))
+        })
+    }
+
+    /// The value as a `T`, in place.
+    ///
+    /// # Errors
+    /// `Incompatible` when the board is of another type, or the value is not as long as a `T`.
+    ///
+    /// # If a process dies
+    /// *Recovers*, as for the bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = format!("/dev/shm/corkboard-doc-value-{}", std::process::id());
+    /// # let space = corkboard::Space::at(&dir)?;
+    /// use corkboard::board::Options;
+    /// use zerocopy::{FromBytes, Immutable, IntoBytes};
+    ///
+    /// #[derive(FromBytes, IntoBytes, Immutable)]
+    /// #[repr(C)]
+    /// struct Position { x: f64, y: f64 }
+    ///
+    /// let options = Options::new().value_type::<Position>();
+    /// options.writer(&space, "robot")?.publish_value(&Position { x: 1.0, y: 2.0 })?;
+    /// let mut reader = options.reader(&space, "robot")?;
+    /// let snapshot = reader.read()?.expect("published above");
+    /// assert_eq!(snapshot.value::<Position>()?.y, 2.0);
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn value<T: FromBytes + Immutable + 'static>(&self) -> Result<&'a T> {
+        let held = self.held;
+        TypeOf::of::<T>().check(&held.board, &held.known, "read")?;
+        let bytes = held.bytes();
+        if bytes.len() != size_of::<T>() || !bytes.as_ptr().cast::<T>().is_aligned() {
+            return Err(TypeOf::of::<T>().wrong_length(&held.board, bytes.len()));
+        }
+        // SAFETY: as many bytes as a `T` has, aligned (both checked above), initialised, any of
+        // which make a `T` (FromBytes) without interior mutability (Immutable), and unchanged
+        // while the handle is borrowed: H1.
+        Ok(unsafe { &*bytes.as_ptr().cast::<T>() })
+    }
+}
+
+impl Deref for Snapshot<'_> {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.held.bytes()
+    }
+}
+
+impl fmt::Debug for Snapshot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("sequence", &self.sequence())
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A whole, verified value that owns its reader.
+///
+/// # If a process dies
+/// *Recovers*, as for [`Snapshot`].
+#[derive(Debug)]
+pub struct OwnedSnapshot {
+    pub(super) reader: Reader,
+}
+
+impl OwnedSnapshot {
+    /// The value, borrowed.
+    pub fn as_snapshot(&self) -> Snapshot<'_> {
+        Snapshot {
+            held: self.reader.held(),
+        }
+    }
+
+    /// The value's number, counted from 1.
+    pub fn sequence(&self) -> u64 {
+        self.as_snapshot().sequence()
+    }
+
+    /// As [`Snapshot::published_at`].
+    pub fn published_at(&self) -> Option<SystemTime> {
+        self.as_snapshot().published_at()
+    }
+
+    /// As [`Snapshot::age`].
+    pub fn age(&self) -> Option<Duration> {
+        self.as_snapshot().age()
+    }
+
+    /// As [`Snapshot::value`].
+    ///
+    /// # Errors
+    /// As [`Snapshot::value`].
+    ///
+    /// # If a process dies
+    /// *Recovers*, as for the bytes.
+    pub fn value<T: FromBytes + Immutable + 'static>(&self) -> Result<&T> {
+        self.as_snapshot().value()
+    }
+
+    /// The reader again, which lets go of the value when it reads the next one.
+    pub fn into_reader(self) -> Reader {
+        self.reader
+    }
+}
+
+impl Deref for OwnedSnapshot {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.reader.held().bytes()
+    }
+}

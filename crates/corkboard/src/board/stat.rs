@@ -1,0 +1,206 @@
+//! Everything there is to know about a board, for tools that show it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs;
+use rustix::time::ClockId;
+
+use super::clock::nanoseconds;
+use super::files::{self, Files, object};
+use super::layout::{
+    DESCRIPTOR_LEN, LATEST, LEN, LOCK_BASE, MONOTONIC, MUTEX, REALTIME, Role, STAMP, unpack,
+};
+use super::{Integrity, Timestamp, WriterMode, mutex, typed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::participants::Table;
+use crate::space::Space;
+use crate::sync::Ordering;
+use crate::sys::lock;
+use crate::sys::map::Protection;
+use crate::sys::process::Generation;
+
+/// A board's shape and state at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stat {
+    /// The longest value in bytes.
+    pub capacity: usize,
+    /// How many readers can hold a snapshot in place.
+    pub max_readers: u32,
+    /// How many values there is room for; memory is used only by those in use.
+    pub slots: usize,
+    /// What guards the bytes.
+    pub integrity: Integrity,
+    /// Which clock publications carry.
+    pub timestamp: Timestamp,
+    /// How many handles may publish.
+    pub writer_mode: WriterMode,
+    /// The type of the values, on a typed board.
+    pub value_type: Option<ValueType>,
+    /// A random number that tells this board from every other, also of the same name.
+    pub instance: u64,
+    /// When it was created.
+    pub created_at: SystemTime,
+    /// The user who owns its data file.
+    pub owner_uid: u32,
+    /// The group of its data file.
+    pub owner_gid: u32,
+    /// The permission bits of its data file.
+    pub data_mode: u32,
+    /// The sequence of the newest value; 0 when there is none.
+    pub sequence: u64,
+    /// The newest value's length in bytes.
+    pub len: Option<usize>,
+    /// When the newest value was published, by the wall clock.
+    pub published_at: Option<SystemTime>,
+    /// How long ago the newest value was published.
+    pub age: Option<Duration>,
+    /// The memory that its files take up, in bytes.
+    pub allocated_bytes: u64,
+    /// Whether a writer is attached and alive.
+    pub writer_alive: bool,
+    /// The writers' entries in use; `None` when this user may not look.
+    pub writers: Option<Vec<Participant>>,
+    /// The readers' entries in use. Observers have none.
+    pub readers: Vec<Participant>,
+}
+
+/// The type of a typed board's values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ValueType {
+    /// Its name without modules and crates.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: usize,
+    /// Its alignment in bytes.
+    pub align: usize,
+}
+
+/// One entry of a board's tables: a handle that is attached, or what a dead one left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Participant {
+    /// Its number in the table.
+    pub entry: u32,
+    /// The process, as that process saw itself; in a container the number means something else
+    /// outside.
+    pub pid: u32,
+    /// What it calls itself.
+    pub label: String,
+    /// Since when it is attached.
+    pub since: Option<SystemTime>,
+    /// Whether the kernel says that it is alive.
+    pub is_alive: bool,
+    /// The slot that it holds.
+    pub pinned_slot: Option<usize>,
+    /// Whether it has the writers' turn.
+    pub is_publishing: bool,
+}
+
+/// Everything there is to know about a board. Takes part in nothing and changes nothing.
+///
+/// # Errors
+/// `NotFound`, `InvalidName`, `Damaged`, `Incompatible`, `PermissionDenied`, `Io`.
+///
+/// # If a process dies
+/// *Reports*: the entries of dead processes are listed as such until they are claimed again.
+pub fn stat(space: &Space, name: &str) -> Result<Stat> {
+    let files = Files::open(space, name, Protection::ReadOnly)?;
+    let object = object(name);
+    let failed = |errno| Error::os("look at", &object, errno);
+    let geometry = files.geometry;
+    let generation = Generation::current().map_err(failed)?;
+    let data = fs::fstat(&files.data).map_err(failed)?;
+    let readers = files.table(Role::Readers, Protection::ReadOnly, &object)?;
+    let control = match files.table(Role::Control, Protection::ReadOnly, &object) {
+        Ok(control) => Some(control),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
+        Err(error) => return Err(error),
+    };
+    let mut blocks = data.st_blocks as u64;
+    for table in control.iter().chain([&readers]) {
+        blocks += fs::fstat(table).map_err(failed)?.st_blocks as u64;
+    }
+    let list = |file: &OwnedFd, role: Role| -> Result<Vec<Participant>> {
+        let protection = Protection::ReadOnly;
+        let table =
+            Table::map(file.as_fd(), &geometry, role, protection, generation).map_err(failed)?;
+        let turn = (role == Role::Control)
+            .then(|| mutex::owner(table.mapping().half_word(MUTEX).load(Ordering::Relaxed)))
+            .flatten();
+        let mut participants = Vec::new();
+        for entry in 0..table.used() {
+            let byte = LOCK_BASE + entry as u64;
+            let is_alive = lock::is_locked(file.as_fd(), byte, 1).map_err(failed)?;
+            if !is_alive && !table.is_written(entry) {
+                continue;
+            }
+            let record = table.record(entry);
+            participants.push(Participant {
+                entry: entry as u32,
+                pid: record.pid,
+                label: record.label,
+                since: record.since,
+                is_alive,
+                pinned_slot: record.pinned,
+                is_publishing: turn == Some(entry),
+            });
+        }
+        Ok(participants)
+    };
+    let (sequence, descriptor) = newest(&files, &object)?;
+    let word = |field: usize| descriptor[field / 8];
+    let has_time = sequence > 0 && geometry.timestamp != Timestamp::None;
+    let time = |ns| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(ns));
+    let now = nanoseconds(ClockId::Monotonic);
+    Ok(Stat {
+        capacity: geometry.capacity,
+        max_readers: geometry.max_readers,
+        slots: geometry.slots(),
+        integrity: geometry.integrity,
+        timestamp: geometry.timestamp,
+        writer_mode: geometry.writer_mode,
+        value_type: geometry.value_type.map(|of| ValueType {
+            name: typed::name_of(&of),
+            size: of.size as usize,
+            align: of.align as usize,
+        }),
+        instance: geometry.instance,
+        created_at: time(geometry.created_ns).unwrap_or(SystemTime::UNIX_EPOCH),
+        owner_uid: data.st_uid,
+        owner_gid: data.st_gid,
+        data_mode: data.st_mode & 0o7777,
+        sequence,
+        len: (sequence > 0).then(|| usize::try_from(word(LEN)).unwrap_or(usize::MAX)),
+        published_at: has_time.then(|| time(word(REALTIME))).flatten(),
+        age: has_time.then(|| Duration::from_nanos(now.saturating_sub(word(MONOTONIC)))),
+        allocated_bytes: blocks.saturating_mul(512),
+        writer_alive: files.has_live_writer()?,
+        writers: control
+            .map(|control| list(&control, Role::Control))
+            .transpose()?,
+        readers: list(&readers, Role::Readers)?,
+    })
+}
+
+/// The newest value's sequence and descriptor. On a board that changes all the time the two may
+/// not belong together.
+fn newest(files: &Files, object: &str) -> Result<(u64, [u64; DESCRIPTOR_LEN / 8])> {
+    let mut descriptor = [0; DESCRIPTOR_LEN / 8];
+    let mut sequence = 0;
+    for _ in 0..100 {
+        let mut latest = [0];
+        files::read_words_at(&files.data, &mut latest, LATEST, object)?;
+        let slot;
+        (slot, sequence) = unpack(latest[0]);
+        let slot = slot.min(files.geometry.slots() - 1);
+        let at = files.geometry.descriptor(slot);
+        files::read_words_at(&files.data, &mut descriptor, at, object)?;
+        if sequence == 0 || descriptor[STAMP / 8] == sequence {
+            break;
+        }
+    }
+    Ok((sequence, descriptor))
+}
