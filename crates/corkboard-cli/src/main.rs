@@ -8,7 +8,7 @@ mod output;
 mod value;
 
 use clap::{Parser, Subcommand};
-use commands::{completions, get, ls, put, rm, watch};
+use commands::{completions, get, ls, put, rm, stat, watch};
 
 /// Share values between processes at memory speed.
 ///
@@ -26,8 +26,8 @@ enum Command {
     Put(put::Arguments),
     Get(get::Arguments),
     Watch(watch::Arguments),
-    /// List the objects: name, kind, capacity, sequence and size of the newest value.
-    Ls,
+    Ls(ls::Arguments),
+    Stat(stat::Arguments),
     Rm(rm::Arguments),
     Demo(commands::demo::Arguments),
     Completions(completions::Arguments),
@@ -41,7 +41,8 @@ fn main() -> std::process::ExitCode {
         Command::Put(arguments) => put::run(arguments),
         Command::Get(arguments) => get::run(arguments),
         Command::Watch(arguments) => watch::run(arguments),
-        Command::Ls => ls::run(),
+        Command::Ls(arguments) => ls::run(arguments),
+        Command::Stat(arguments) => stat::run(arguments),
         Command::Rm(arguments) => rm::run(arguments),
         Command::Demo(arguments) => commands::demo::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),

@@ -6,6 +6,7 @@ pub mod get;
 pub mod ls;
 pub mod put;
 pub mod rm;
+pub mod stat;
 pub mod watch;
 
 use std::time::Duration;

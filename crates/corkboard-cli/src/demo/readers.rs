@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use corkboard::board::{Reader, Snapshot};
+use corkboard::board::{Options, Reader, Snapshot};
 use corkboard::{Error, ErrorKind, Result, Space};
 
 use super::content::{Defect, Head, Verifier};
@@ -15,17 +15,19 @@ const HOLD: Duration = Duration::from_millis(200);
 const SLICE: Duration = Duration::from_millis(100);
 /// A spinning reader lets others run now and then: there may be fewer processors than spinners.
 const SPINS: u32 = 256;
-const OPEN: Duration = Duration::from_secs(20);
 
 /// Reads until told otherwise.
 pub fn run(arguments: &Arguments, space: &Space, orders: &Orders) -> Result<()> {
-    let name = arguments.board.name();
-    let reader = Reader::open_timeout(space, name, OPEN)?;
+    let label = format!("demo: {} reader", arguments.role.as_str());
+    let options = Options::new().label(&label);
+    // A writer was ready before any reader was started.
+    let open = || options.reader(space, arguments.board.name());
+    let reader = open()?;
     let witness = Witness::new(Verifier::new(arguments.board));
     let mut witness = match arguments.role {
         Role::Sleeping => sleeping(reader, witness, orders)?,
         Role::Spinning => spinning(reader, witness, orders)?,
-        _ => slow(reader, witness, orders, space, name)?,
+        _ => slow(reader, witness, orders, open)?,
     };
     witness.report();
     tell(&Event::Done);
@@ -78,8 +80,7 @@ fn slow(
     mut reader: Reader,
     mut witness: Witness,
     orders: &Orders,
-    space: &Space,
-    name: &str,
+    open: impl Fn() -> Result<Reader>,
 ) -> Result<Witness> {
     let mut order = None;
     while order != Some(Order::Stop) {
@@ -103,7 +104,7 @@ fn slow(
             Ok(None) => unreachable!("a value was read above, and values do not go away"),
             Err(error) => {
                 witness.survive(error)?;
-                reader = Reader::open(space, name)?;
+                reader = open()?;
                 continue;
             }
         };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use corkboard::board::{Options, Reader, Writer};
+use corkboard::board::{Options, Writer};
 use corkboard::{Result, Space};
 
 use super::frames::{self, Pattern};
@@ -22,12 +22,13 @@ pub fn run(arguments: &Arguments, space: &Space, orders: &Orders) -> Result<()> 
         Board::Machine => machine::CAPACITY,
         Board::Frames => frames::LEN,
     };
-    let options = Options::new().capacity(capacity).writer_timeout(STAND_BY);
+    let options = Options::new()
+        .capacity(capacity)
+        .writer_timeout(STAND_BY)
+        .label(&format!("demo: writer {}", arguments.number));
     let mut writer = options.writer(space, board.name())?;
     // An exclusive writer knows the next sequence, so the value can contain it.
-    let mut next = 1 + Reader::open(space, board.name())?
-        .read()?
-        .map_or(0, |snapshot| snapshot.sequence());
+    let mut next = 1 + writer.latest()?.map_or(0, |latest| latest.sequence());
     let mut total = 0;
     let mut due = Instant::now();
     let mut told = due;

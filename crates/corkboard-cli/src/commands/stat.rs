@@ -1,0 +1,244 @@
+use std::time::SystemTime;
+
+use corkboard::Space;
+use corkboard::board::{self, Integrity, Participant, Stat, Timestamp, WriterMode};
+use serde::Serialize;
+
+use super::ObjectKind;
+use crate::exit::Outcome;
+use crate::output::{
+    Align, Table, harmless, or_dash, print_json, print_styled, rfc3339, size, time,
+};
+
+/// Tell everything about an object: its shape, its newest value, its files, and who is attached.
+///
+/// Participants that are dead and whose place nobody has taken yet are shown, too. The writers are
+/// unknown where looking is not permitted.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  corkboard stat weather
+  corkboard stat weather --json | jq '.readers[].pid'")]
+pub struct Arguments {
+    /// The object's name.
+    name: String,
+    /// The object's kind, where several have the same name.
+    #[arg(long, value_enum)]
+    kind: Option<ObjectKind>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The JSON form.
+#[derive(Serialize)]
+struct Json<'a> {
+    name: &'a str,
+    kind: &'static str,
+    size: Option<usize>,
+    capacity: usize,
+    sequence: u64,
+    published_at: Option<String>,
+    age_seconds: Option<f64>,
+    integrity: &'static str,
+    timestamp: &'static str,
+    writer_mode: &'static str,
+    value_type: Option<JsonType<'a>>,
+    max_readers: u32,
+    slots: usize,
+    allocated_bytes: u64,
+    owner_uid: u32,
+    owner_gid: u32,
+    data_mode: String,
+    created_at: Option<String>,
+    /// As text: not every reader of JSON keeps 64 bits.
+    instance: String,
+    writer_alive: bool,
+    writers: Option<Vec<JsonParticipant<'a>>>,
+    readers: Vec<JsonParticipant<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonType<'a> {
+    name: &'a str,
+    size: usize,
+    align: usize,
+}
+
+#[derive(Serialize)]
+struct JsonParticipant<'a> {
+    entry: u32,
+    pid: u32,
+    label: &'a str,
+    since: Option<String>,
+    alive: bool,
+    pinned_slot: Option<usize>,
+    publishing: bool,
+}
+
+pub fn run(arguments: Arguments) -> Outcome {
+    let space = Space::user()?;
+    let name = &arguments.name;
+    let stat = match arguments.kind {
+        None | Some(ObjectKind::Board) => board::stat(&space, name)?,
+    };
+    if arguments.json {
+        print_json(&json(name, &stat))
+    } else {
+        print_styled(&render(name, &stat))
+    }
+}
+
+fn json<'a>(name: &'a str, stat: &'a Stat) -> Json<'a> {
+    let participants = |all: &'a [Participant]| all.iter().map(json_participant).collect();
+    Json {
+        name,
+        kind: "board",
+        size: stat.len,
+        capacity: stat.capacity,
+        sequence: stat.sequence,
+        published_at: stat.published_at.and_then(rfc3339),
+        age_seconds: stat.age.map(|age| age.as_secs_f64()),
+        integrity: integrity(stat.integrity),
+        timestamp: timestamp(stat.timestamp),
+        writer_mode: writer_mode(stat.writer_mode),
+        value_type: stat.value_type.as_ref().map(|value_type| JsonType {
+            name: &value_type.name,
+            size: value_type.size,
+            align: value_type.align,
+        }),
+        max_readers: stat.max_readers,
+        slots: stat.slots,
+        allocated_bytes: stat.allocated_bytes,
+        owner_uid: stat.owner_uid,
+        owner_gid: stat.owner_gid,
+        data_mode: mode(stat),
+        created_at: rfc3339(stat.created_at),
+        instance: format!("{:016x}", stat.instance),
+        writer_alive: stat.writer_alive,
+        writers: stat.writers.as_deref().map(participants),
+        readers: participants(&stat.readers),
+    }
+}
+
+fn json_participant(participant: &Participant) -> JsonParticipant<'_> {
+    JsonParticipant {
+        entry: participant.entry,
+        pid: participant.pid,
+        label: &participant.label,
+        since: participant.since.and_then(rfc3339),
+        alive: participant.is_alive,
+        pinned_slot: participant.pinned_slot,
+        publishing: participant.is_publishing,
+    }
+}
+
+fn render(name: &str, stat: &Stat) -> String {
+    let bytes = |bytes: u64| match bytes {
+        0..1024 => size(bytes),
+        _ => format!("{} ({bytes} bytes)", size(bytes)),
+    };
+    let newest = match (stat.published_at.and_then(rfc3339), stat.age) {
+        (Some(moment), Some(age)) => format!("{moment}, {} ago", time(age)),
+        (moment, _) => or_dash(moment),
+    };
+    let value_type = stat.value_type.as_ref().map(|of| {
+        let (size, align) = (of.size, of.align);
+        format!("{}, {size} bytes, aligned to {align}", of.name)
+    });
+    let slots = format!("{}, for {} readers", stat.slots, stat.max_readers);
+    let owner = format!("uid {}, gid {}", stat.owner_uid, stat.owner_gid);
+    let facts = [
+        ("sequence", stat.sequence.to_string()),
+        ("size", or_dash(stat.len.map(|len| bytes(len as u64)))),
+        ("capacity", bytes(stat.capacity as u64)),
+        ("published", newest),
+        ("integrity", integrity(stat.integrity).into()),
+        ("timestamp", timestamp(stat.timestamp).into()),
+        ("writer mode", writer_mode(stat.writer_mode).into()),
+        ("value type", or_dash(value_type)),
+        ("slots", slots),
+        ("memory", bytes(stat.allocated_bytes)),
+        ("owner", format!("{owner}, data mode {}", mode(stat))),
+        ("created", or_dash(rfc3339(stat.created_at))),
+        ("instance", format!("{:016x}", stat.instance)),
+    ];
+    let mut text = format!("board {name:?}\n");
+    for (what, fact) in facts {
+        text += &format!("  {what:<12} {}\n", harmless(&fact));
+    }
+    text += &match &stat.writers {
+        Some(writers) => participants("writers", writers),
+        None => format!(
+            "\nwriters: looking is not permitted; {}\n",
+            if stat.writer_alive {
+                "one is alive"
+            } else {
+                "none is alive"
+            }
+        ),
+    };
+    text + &participants("readers", &stat.readers)
+}
+
+fn participants(what: &str, all: &[Participant]) -> String {
+    if all.is_empty() {
+        return format!("\n{what}: none\n");
+    }
+    let mut table = Table::new(&[
+        ("ENTRY", Align::Right),
+        ("PID", Align::Right),
+        ("STATE", Align::Left),
+        ("SLOT", Align::Right),
+        ("SINCE", Align::Left),
+        ("LABEL", Align::Left),
+    ]);
+    for participant in all {
+        let state = match (participant.is_alive, participant.is_publishing) {
+            (true, true) => "has the turn",
+            (true, false) => "alive",
+            (false, _) => "dead",
+        };
+        let since = participant.since.and_then(ago);
+        table.row(vec![
+            participant.entry.to_string(),
+            participant.pid.to_string(),
+            state.into(),
+            or_dash(participant.pinned_slot.map(|slot| slot.to_string())),
+            or_dash(since),
+            participant.label.clone(),
+        ]);
+    }
+    format!("\n{what}:\n{}", table.render())
+}
+
+fn ago(moment: SystemTime) -> Option<String> {
+    let age = SystemTime::now().duration_since(moment).ok()?;
+    Some(format!("{} ago", time(age)))
+}
+
+fn mode(stat: &Stat) -> String {
+    format!("{:04o}", stat.data_mode & 0o7777)
+}
+
+fn integrity(integrity: Integrity) -> &'static str {
+    match integrity {
+        Integrity::Crc64 => "crc-64",
+        Integrity::None => "none",
+    }
+}
+
+fn timestamp(timestamp: Timestamp) -> &'static str {
+    match timestamp {
+        Timestamp::Coarse => "coarse",
+        Timestamp::Precise => "precise",
+        Timestamp::None => "none",
+    }
+}
+
+fn writer_mode(mode: WriterMode) -> &'static str {
+    match mode {
+        WriterMode::Exclusive => "exclusive",
+        WriterMode::Shared => "shared",
+    }
+}

@@ -1,0 +1,112 @@
+//! Help, completions, colours and exit statuses of the command line itself.
+
+mod common;
+
+use std::io::Read as _;
+use std::process::Stdio;
+
+use common::Scratch;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+const SUBCOMMANDS: [&str; 8] = [
+    "put",
+    "get",
+    "watch",
+    "ls",
+    "stat",
+    "rm",
+    "demo",
+    "completions",
+];
+
+#[test]
+fn every_subcommand_is_listed_and_helps_with_an_example() {
+    let scratch = Scratch::new("help");
+    let overview = scratch.text(&["--help"]);
+    assert!(overview.contains("Exit status: 0 success; 1 a negative answer"));
+    for name in SUBCOMMANDS {
+        assert!(
+            overview.contains(&format!("\n  {name} ")),
+            "{name} in {overview}"
+        );
+        let help = scratch.text(&[name, "--help"]);
+        let examples = help.split("Examples:").nth(1).expect(name);
+        assert!(examples.contains(&format!("corkboard {name}")), "{help}");
+    }
+    assert!(!overview.contains("demo-process"));
+}
+
+#[test]
+fn usage_errors_have_status_two() {
+    let scratch = Scratch::new("usage");
+    assert_eq!(scratch.code(&[]), Some(2));
+    assert_eq!(scratch.code(&["pin"]), Some(2));
+    assert_eq!(scratch.code(&["get"]), Some(2));
+    assert_eq!(scratch.code(&["rm"]), Some(2));
+    assert_eq!(scratch.code(&["get", "x", "--bogus"]), Some(2));
+    assert_eq!(scratch.code(&["demo", "--seconds", "0"]), Some(2));
+    assert_eq!(scratch.code(&["--version"]), Some(0));
+}
+
+#[test]
+fn every_shell_gets_completions() {
+    let scratch = Scratch::new("completions");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = scratch.text(&["completions", shell]);
+        assert!(
+            script.contains("corkboard") && script.contains("watch"),
+            "{shell}"
+        );
+    }
+    assert_eq!(scratch.code(&["completions", "dcl"]), Some(2));
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let scratch = Scratch::new("colour");
+    assert_eq!(scratch.code(&["put", "x", "--text", "v"]), Some(0));
+    let plain = scratch.text(&["ls"]);
+    assert!(plain.contains("NAME") && !plain.contains('\u{1b}'));
+    assert!(scratch.on_terminal(&["ls"], "").contains('\u{1b}'));
+    let without = scratch.on_terminal(&["ls"], "1");
+    assert!(without.contains("NAME") && !without.contains('\u{1b}'));
+}
+
+#[test]
+fn a_terminal_gets_a_line_break_after_a_value_without_one() {
+    let scratch = Scratch::new("terminal");
+    let watch = ["watch", "x", "--count", "1"];
+    assert_eq!(scratch.code(&["put", "x", "--text", "v"]), Some(0));
+    assert_eq!(scratch.on_terminal(&watch, ""), "v\r\n");
+    assert_eq!(scratch.code(&["put", "x", "--text", "v\n"]), Some(0));
+    assert_eq!(scratch.on_terminal(&watch, ""), "v\r\n");
+    assert_eq!(scratch.on_terminal(&["get", "x"], ""), "v\r\n");
+}
+
+impl Scratch {
+    /// What a terminal would show.
+    fn on_terminal(&self, arguments: &[&str], no_color: &str) -> String {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let path = ptsname(&master, Vec::new()).unwrap();
+        let terminal = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path.to_str().unwrap())
+            .unwrap();
+        let mut child = self
+            .command(arguments)
+            .env("TERM", "xterm")
+            .env("NO_COLOR", no_color)
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(terminal))
+            .spawn()
+            .unwrap();
+        let mut shown = Vec::new();
+        // The end of a terminal is an error in Linux.
+        let _ = std::fs::File::from(master).read_to_end(&mut shown);
+        assert!(child.wait().unwrap().success());
+        String::from_utf8(shown).unwrap()
+    }
+}
