@@ -6,7 +6,7 @@
 
 use std::io::{BufRead as _, Write as _};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -184,18 +184,12 @@ impl Orders {
 
     /// The next order, if there is one.
     pub fn poll(&self) -> Option<Order> {
-        match self.0.try_recv() {
-            Ok(order) => Some(order),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.0.try_recv().ok()
     }
 
     /// Waits for an order.
     pub fn wait(&self, timeout: Duration) -> Option<Order> {
-        match self.0.recv_timeout(timeout) {
-            Ok(order) => Some(order),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.0.recv_timeout(timeout).ok()
     }
 }
 
