@@ -75,6 +75,7 @@ pub struct ReaderReport {
     pub kind: Role,
     pub reads: u64,
     pub values_verified: u64,
+    pub killed: bool,
 }
 
 impl BoardReport {
@@ -115,6 +116,7 @@ impl BoardReport {
                     kind: process.role,
                     reads: process.counts.reads,
                     values_verified: process.counts.values,
+                    killed: process.is_killed(),
                 })
                 .collect(),
         }
