@@ -15,7 +15,16 @@ use commands::{completions, get, ls, put, rm, stat, watch};
 /// Exit status: 0 success; 1 a negative answer (absent, timed out); 2 an error.
 /// Boards live in the directory CORKBOARD_DIR, by default /dev/shm/corkboard-UID.
 #[derive(Parser)]
-#[command(name = "corkboard", version)]
+#[command(
+    name = "corkboard",
+    version,
+    after_help = "\
+Examples:
+  corkboard put weather --text sunny     publish a value
+  corkboard get weather                  print it
+  corkboard watch weather --lines        print every new one
+  corkboard demo                         see it survive kills"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

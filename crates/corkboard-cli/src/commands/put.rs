@@ -108,7 +108,10 @@ fn value(arguments: &Arguments, limit: Option<usize>) -> Result<Vec<u8>, Failure
         }
         None => (Box::new(std::io::stdin().lock()), None),
     };
-    let value = read(&mut input, len, limit).map_err(failed)?;
+    // Who types the value knows how far it got.
+    let is_typed = file.is_none() && std::io::stdin().is_terminal();
+    let may_show = std::io::stderr().is_terminal() && !is_typed;
+    let value = read(&mut input, len, limit, may_show).map_err(failed)?;
     match limit {
         Some(limit) if value.len() > limit => Err(Failure::Refused(format!(
             "cannot write to board {:?}: the value has more bytes than its capacity of {limit}; \
@@ -119,16 +122,17 @@ fn value(arguments: &Arguments, limit: Option<usize>) -> Result<Vec<u8>, Failure
     }
 }
 
-/// Reads to the end, or one byte more than the limit. Who waits long for it sees how far it got.
+/// Reads to the end, or one byte more than the limit. Who waits long for it sees how far it got,
+/// if there is anyone to see it.
 fn read(
     mut input: &mut dyn Read,
     len: Option<u64>,
     limit: Option<usize>,
+    may_show: bool,
 ) -> std::io::Result<Vec<u8>> {
     const PIECE: u64 = 1 << 20;
     let mut value = Vec::new();
     let start = Instant::now();
-    let may_show = std::io::stderr().is_terminal() && !std::io::stdin().is_terminal();
     let mut bar: Option<ProgressBar> = None;
     let most = limit.map_or(u64::MAX, |limit| limit as u64 + 1);
     loop {
@@ -153,12 +157,10 @@ fn progress(len: Option<u64>) -> ProgressBar {
     let (bar, template) = match len {
         Some(len) => (
             ProgressBar::new(len),
-            "reading {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}",
+            "reading {wide_bar} {bytes}/{total_bytes} {elapsed}",
         ),
-        None => (
-            ProgressBar::no_length(),
-            "reading {bytes} {bytes_per_sec} {elapsed}",
-        ),
+        None => (ProgressBar::no_length(), "reading {bytes} {elapsed}"),
     };
-    bar.with_style(ProgressStyle::with_template(template).expect("the template is well formed"))
+    bar.with_elapsed(PATIENCE)
+        .with_style(ProgressStyle::with_template(template).expect("the template is well formed"))
 }
