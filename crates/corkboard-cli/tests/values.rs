@@ -5,8 +5,11 @@ mod common;
 use std::fs::File;
 use std::io::Write as _;
 use std::process::Stdio;
+use std::time::Instant;
 
-use common::Scratch;
+use common::{DEADLINE, Scratch};
+use corkboard::Space;
+use corkboard::board::{self, Options};
 
 #[test]
 fn get_prints_exactly_what_put_read() {
@@ -163,6 +166,45 @@ fn get_waits_for_creation_and_for_the_first_value() {
     assert_eq!(scratch.code(&["put", "天气", "--text", "rain"]), Some(0));
     assert_eq!(get.end(), (Some(0), vec!["rain".into()], vec![]));
     assert!(patient.line().contains("\"rain\""));
+}
+
+#[test]
+fn a_board_without_a_value_is_a_negative_answer_and_waiting_outlasts_its_removal() {
+    let scratch = Scratch::new("valueless");
+    let space = Space::at(&scratch.0).unwrap();
+    let writer = Options::new().writer(&space, "x").unwrap();
+    let output = scratch.run(&["get", "x"], b"");
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("no value yet") && message.contains("--wait"));
+
+    let get = scratch.start(&["get", "x", "--wait"]);
+    let start = Instant::now();
+    while board::stat(&space, "x").unwrap().readers.is_empty() {
+        assert!(start.elapsed() < DEADLINE, "get does not attach itself");
+        std::thread::yield_now();
+    }
+    drop(writer);
+    assert_eq!(scratch.code(&["rm", "x"]), Some(0));
+    assert_eq!(scratch.code(&["put", "x", "--text", "new"]), Some(0));
+    assert_eq!(get.end(), (Some(0), vec!["new".into()], vec![]));
+}
+
+#[test]
+fn put_gives_up_when_an_exclusive_writer_keeps_its_turn() {
+    let scratch = Scratch::new("exclusive");
+    let space = Space::at(&scratch.0).unwrap();
+    let mut writer = Options::new().writer(&space, "x").unwrap();
+    writer.publish(b"mine").unwrap();
+    let output = scratch.run(&["put", "x", "--text", "yours"], b"");
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    let holder = format!("process {}", std::process::id());
+    assert!(message.contains(&holder), "{message}");
+    assert_eq!(scratch.text(&["get", "x"]), "mine");
+    drop(writer);
+    assert_eq!(scratch.code(&["put", "x", "--text", "yours"]), Some(0));
+    assert_eq!(scratch.text(&["get", "x"]), "yours");
 }
 
 #[test]

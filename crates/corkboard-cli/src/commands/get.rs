@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
-use corkboard::Space;
-use corkboard::board::Reader;
+use corkboard::board::{Reader, Snapshot};
+use corkboard::{ErrorKind, Space};
 
 use super::parse_duration;
 use crate::exit::{Failure, Outcome};
@@ -47,20 +47,32 @@ pub fn run(arguments: Arguments) -> Outcome {
     } else {
         Some(Duration::ZERO)
     };
-    let mut reader = Reader::open_timeout(&space, &arguments.name, limit.unwrap_or(Duration::MAX))?;
-    let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
-    match reader.wait(left)? {
-        Some(snapshot) if arguments.json => print_json(&Json::new(&arguments.name, &snapshot)),
-        Some(snapshot) if arguments.hex => print(hexdump(&snapshot).as_bytes()),
-        Some(snapshot) => print(&snapshot),
-        None => Err(Failure::Negative(format!(
-            "board {:?} has no value yet; {}",
-            arguments.name,
-            if waits {
-                "gave up waiting for it"
-            } else {
-                "wait for it with --wait"
-            }
-        ))),
+    let left = || limit.map(|limit| limit.saturating_sub(start.elapsed()));
+    loop {
+        let open = left().unwrap_or(Duration::MAX);
+        let mut reader = Reader::open_timeout(&space, &arguments.name, open)?;
+        match reader.wait(left()) {
+            Ok(Some(snapshot)) => return show(&arguments, &snapshot),
+            Ok(None) => break,
+            // A board that is created anew is the one to wait for.
+            Err(error) if error.kind() == ErrorKind::Removed => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let name = &arguments.name;
+    Err(Failure::Negative(if waits {
+        format!("board {name:?} has no value yet; gave up waiting for it")
+    } else {
+        format!("board {name:?} has no value yet; wait for it with --wait")
+    }))
+}
+
+fn show(arguments: &Arguments, snapshot: &Snapshot<'_>) -> Outcome {
+    if arguments.json {
+        print_json(&Json::new(&arguments.name, snapshot))
+    } else if arguments.hex {
+        print(hexdump(snapshot).as_bytes())
+    } else {
+        print(snapshot)
     }
 }
