@@ -6,6 +6,7 @@
 compile_error!("corkboard supports Linux only for now");
 
 pub mod board;
+mod doctor;
 mod error;
 mod hook;
 pub mod integrity;
@@ -14,6 +15,8 @@ mod participants;
 mod space;
 mod sync;
 mod sys;
+pub mod wait;
 
+pub use doctor::{Finding, Problem};
 pub use error::{Error, ErrorKind, Result};
 pub use space::{Access, Entry, Kind, Space, SpaceOptions};

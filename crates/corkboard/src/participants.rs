@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::board::layout::{
     ENTRIES, ENTRY_LEN, Geometry, HIGH, LABEL, LABEL_LEN, LOCK_BASE, PID, Role, SINCE,
 };
+use crate::board::protocol;
 use crate::hook;
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::lock;
@@ -125,9 +126,9 @@ impl Table {
         }
     }
 
-    /// Wipes a dead entry. The caller holds its byte.
+    /// Lets go of the entry's pin and empties the rest. The caller holds its byte.
     pub(crate) fn wipe(&self, entry: usize) {
-        self.pin(entry).store(0, Ordering::Release);
+        protocol::unpin(self.pin(entry));
         let info = ENTRIES + entry * ENTRY_LEN + PID;
         for word in self.mapping.words(info, (ENTRY_LEN - PID) / 8) {
             word.store(0, Ordering::Relaxed);

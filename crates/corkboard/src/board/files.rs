@@ -473,6 +473,21 @@ pub(crate) fn random() -> std::result::Result<u64, Errno> {
     Ok(u64::from_ne_bytes(filled))
 }
 
+/// Whether a remover marked the board and did not free its name.
+pub(crate) fn is_marked_removed(space: &Space, name: &str) -> bool {
+    let state = || -> Result<u64> {
+        let object = object(name);
+        let parent = space.directory()?;
+        let directory = fs::openat(&parent, directory_name(name), DIRECTORY, Mode::empty())
+            .map_err(|errno| Error::os("open", &object, errno))?;
+        let (data, _) = open_file(&directory, Role::Data, Protection::ReadOnly, &object)?;
+        let mut state = [0];
+        read_words_at(&data, &mut state, STATE, &object)?;
+        Ok(state[0])
+    };
+    state().is_ok_and(|state| state == STATE_REMOVED)
+}
+
 /// Whether the data file at the board's path is still the one this handle has mapped.
 pub(crate) fn is_in_place(space: &Space, name: &str, identity: (u64, u64)) -> bool {
     let path = space.path().join(directory_name(name)).join("data");

@@ -24,12 +24,13 @@ pub(crate) mod layout;
 mod loan;
 mod mutex;
 mod options;
-mod protocol;
+pub(crate) mod protocol;
 mod reader;
 mod small;
 mod snapshot;
 mod stat;
 mod typed;
+mod watching;
 mod writer;
 
 pub use crate::space::Access;

@@ -80,7 +80,7 @@ pub(super) fn pin(pin: &AtomicU64, stamp: &AtomicU64, slot: usize, sequence: u64
 
 /// Lets go of whatever is pinned.
 #[inline]
-pub(super) fn unpin(pin: &AtomicU64) {
+pub(crate) fn unpin(pin: &AtomicU64) {
     // Release: as in `pin`. I4.
     pin.store(0, Ordering::Release);
 }
@@ -187,15 +187,18 @@ pub(super) fn announce(waiting: &AtomicU64, awaited: u32) {
     waiting.store(1 << 32 | u64::from(awaited), Ordering::Relaxed);
 }
 
-/// Whether somebody may sleep; call it after publishing and a fence. Takes down what it saw, and
-/// nothing that was announced since: a dead sleeper costs one wake, not one a publication.
+/// Whether somebody may sleep; call it after publishing and a fence. Takes down what it saw: a dead
+/// sleeper costs one wake, not one a publication. What was announced since stays, and so does the
+/// announcement of one who knows of the value `published` already and awaits the next.
 #[inline]
-pub(super) fn take_waiting(waiting: &AtomicU64) -> bool {
+pub(super) fn take_waiting(waiting: &AtomicU64, published: u32) -> bool {
     let seen = waiting.load(Ordering::Relaxed);
     if seen == 0 {
         return false;
     }
-    let _ = waiting.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed);
+    if seen as u32 != published {
+        let _ = waiting.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
     true
 }
 
@@ -241,11 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn only_the_announcement_that_was_seen_is_taken_down() {
+    fn an_announcement_is_taken_down_once_unless_it_awaits_the_next_value() {
         let waiting = AtomicU64::new(0);
-        assert!(!take_waiting(&waiting));
+        assert!(!take_waiting(&waiting, 1));
         announce(&waiting, 0);
-        assert!(take_waiting(&waiting), "also when the awaited half is 0");
-        assert!(!take_waiting(&waiting));
+        assert!(take_waiting(&waiting, 1), "also when the awaited half is 0");
+        assert!(!take_waiting(&waiting, 2));
+        announce(&waiting, 3);
+        assert!(take_waiting(&waiting, 3), "others may sleep, too");
+        assert!(take_waiting(&waiting, 4));
+        assert!(!take_waiting(&waiting, 5));
     }
 }

@@ -23,14 +23,14 @@ use crate::sys::watch::Watch;
 use crate::sys::{barrier, wait};
 
 /// A sleeping reader looks this often whether the board is still there.
-const SLICE: Duration = Duration::from_millis(50);
+pub(super) const SLICE: Duration = Duration::from_millis(50);
 /// One that nobody can wake looks this often for a value.
 pub(super) const OBSERVER_SLICE: Duration = Duration::from_millis(2);
 /// How often a wait looks before it sleeps: more after looks that paid off, fewer after others.
 const MIN_SPINS: u32 = 32;
 const MAX_SPINS: u32 = 2048;
 const ATTEMPTS: u32 = 10_000;
-const READ: &str = "read";
+pub(super) const READ: &str = "read";
 /// No stamp and no latest word is ever this.
 const IMPOSSIBLE: u64 = u64::MAX;
 
@@ -299,9 +299,25 @@ impl Reader {
         &self.held
     }
 
+    pub(super) fn table(&self) -> Option<&Arc<Table>> {
+        self.table.as_ref().map(|(table, _)| table)
+    }
+
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Notices that somebody deleted the board's files without telling.
+    pub(super) fn check_in_place(&self) -> Result<()> {
+        if self.board().is_in_place() {
+            return Ok(());
+        }
+        Err(self.board().removed(READ))
+    }
+
     /// Whether a value newer than the last one seen is published.
     #[inline]
-    fn is_newer(&self) -> bool {
+    pub(super) fn is_newer(&self) -> bool {
         // SAFETY: W1.
         let watched = unsafe { self.watched.as_ref() }.load(Ordering::Relaxed);
         if self.small.is_some() {
@@ -573,8 +589,8 @@ impl Reader {
         }
         hook::point("wait.announced");
         let timed_out = wait::wait_low(self.board().latest(), word, left.min(slice));
-        if timed_out && !self.board().is_in_place() {
-            return Err(self.board().removed(READ));
+        if timed_out {
+            self.check_in_place()?;
         }
         Ok(())
     }
@@ -617,7 +633,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         if let (true, Some((table, entry))) = (self.board().generation.is_current(), &self.table) {
-            protocol::unpin(table.pin(*entry));
+            table.wipe(*entry);
         }
     }
 }

@@ -413,11 +413,12 @@ impl Writer {
         hook::point("publish.stamped");
         let latest = board.latest();
         // Pairs with the Acquire loads in `Reader`.
-        latest.store(pack(slot, sequence), Ordering::Release);
+        let word = pack(slot, sequence);
+        latest.store(word, Ordering::Release);
         hook::point("publish.latest");
         // Pairs with the waiter's heavy fence: either we see the flag or it the new value.
         barrier::light(self.side);
-        if protocol::take_waiting(self.readers.mapping().word(WAITING)) {
+        if protocol::take_waiting(self.readers.mapping().word(WAITING), word as u32) {
             hook::point("publish.waking");
             wait::wake_low(latest);
         }
@@ -629,8 +630,8 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if self.board().generation.is_current() {
-            self.keep(None);
             self.unlock();
+            self.control.wipe(self.entry);
         }
     }
 }

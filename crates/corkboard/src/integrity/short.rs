@@ -25,7 +25,7 @@ const fn power(n: u32) -> u64 {
     let mut step = 0;
     while step < n {
         let carry = remainder >> 63;
-        remainder = remainder << 1 ^ POLYNOMIAL * carry;
+        remainder = (remainder << 1) ^ (POLYNOMIAL * carry);
         step += 1;
     }
     remainder
@@ -48,7 +48,7 @@ const fn quotient() -> u64 {
     while step < 64 {
         let carry = remainder >> 63;
         quotient = quotient << 1 | carry;
-        remainder = remainder << 1 ^ POLYNOMIAL * carry;
+        remainder = (remainder << 1) ^ (POLYNOMIAL * carry);
         step += 1;
     }
     quotient

@@ -149,7 +149,7 @@ fn nobody_sleeps_on_a_value_that_is_published() {
             thread::spawn(move || {
                 words[0].store(1, Ordering::Release);
                 fence(Ordering::SeqCst);
-                take_waiting(&words[1])
+                take_waiting(&words[1], 1)
             })
         };
         announce(&words[1], 0);
@@ -161,20 +161,28 @@ fn nobody_sleeps_on_a_value_that_is_published() {
 }
 
 #[test]
-fn an_announcement_made_meanwhile_stays() {
+fn one_who_awaits_the_next_value_is_woken_by_it_and_not_by_this_one() {
     loom::model(|| {
-        let waiting = Arc::new(AtomicU64::new(0));
-        announce(&waiting, 6);
-        let reader = {
-            let waiting = waiting.clone();
-            thread::spawn(move || announce(&waiting, 7))
+        // Word 0 is the latest word, word 1 the waiting word.
+        let words: Arc<[AtomicU64; 2]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
+        let writer = {
+            let words = words.clone();
+            thread::spawn(move || {
+                [1, 2].map(|sequence| {
+                    words[0].store(sequence, Ordering::Release);
+                    fence(Ordering::SeqCst);
+                    take_waiting(&words[1], sequence as u32)
+                })
+            })
         };
-        let first = take_waiting(&waiting);
-        reader.join().unwrap();
-        assert!(first);
+        let awaited = words[0].load(Ordering::Relaxed);
+        announce(&words[1], awaited as u32);
+        fence(Ordering::SeqCst);
+        let sleeps = words[0].load(Ordering::Relaxed) == awaited;
+        let [_, wakes] = writer.join().unwrap();
         assert!(
-            waiting.load(Ordering::Relaxed) == 0 || take_waiting(&waiting),
-            "what was not seen can still be taken"
+            !sleeps || awaited != 1 || wakes,
+            "asleep on 1, and nobody wakes at 2"
         );
     });
 }

@@ -1,0 +1,120 @@
+//! Waiting for a board's next value, apart from the handle that will read it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::attached::Attached;
+use super::layout::{STATE_LIVE, WAITING, unpack};
+use super::protocol;
+use super::reader::{OBSERVER_SLICE, READ, Reader, SLICE};
+use super::small::SmallSlots;
+use crate::error::Result;
+use crate::participants::Table;
+use crate::sync::{AtomicU64, Ordering};
+use crate::sys::wait::Target;
+use crate::wait::sealed::{self, Sleeper};
+use crate::wait::{Notifier, Waitable};
+
+/// What a reader has seen, and where the next value will be.
+struct Watching {
+    board: Arc<Attached>,
+    /// The slots of a small board, which `board` outlives.
+    small: Option<SmallSlots>,
+    table: Option<Arc<Table>>,
+    seen: AtomicU64,
+}
+
+impl Watching {
+    /// The newest published sequence, at least as new as what a reader could see by now.
+    fn newest(&self) -> u64 {
+        let (_, latest) = unpack(self.board.latest().load(Ordering::Acquire));
+        let seen = self.seen.load(Ordering::Relaxed);
+        match &self.small {
+            // The writer may not have come to the latest word yet, or have died before it.
+            Some(small)
+                if protocol::is_newer(small.stamp(seen + 1).load(Ordering::Relaxed), seen) =>
+            {
+                latest.max(seen + 1)
+            }
+            _ => latest,
+        }
+    }
+}
+
+impl Sleeper for Watching {
+    fn is_ready(&self) -> bool {
+        self.board.state().load(Ordering::Relaxed) != STATE_LIVE
+            || self.newest() > self.seen.load(Ordering::Relaxed)
+    }
+
+    fn announce(&self) -> Option<(Target<'_>, Duration)> {
+        // Acquire: if this is the word of a value that was not seen, its stamp is found below.
+        let word = self.board.latest().load(Ordering::Acquire) as u32;
+        if self.is_ready() {
+            return None;
+        }
+        let slice = match &self.table {
+            Some(table) => {
+                protocol::announce(table.mapping().word(WAITING), word);
+                SLICE
+            }
+            None => OBSERVER_SLICE,
+        };
+        Some((Target::new(self.board.latest(), word), slice))
+    }
+
+    fn acknowledge(&self) {
+        self.seen.store(self.newest(), Ordering::Relaxed);
+    }
+}
+
+impl Waitable for Reader {}
+
+impl sealed::Waitable for Reader {
+    fn is_ready(&mut self) -> Result<bool> {
+        self.held().board.check_usable(READ)?;
+        Ok(self.is_newer())
+    }
+
+    fn sleeper(&self) -> Box<dyn Sleeper> {
+        let board = self.held().board.clone();
+        Box::new(Watching {
+            // SAFETY: the sleeper owns a share of the board as long as it has the slots.
+            small: unsafe { SmallSlots::new(&board) },
+            table: self.table().cloned(),
+            seen: AtomicU64::new(self.seen()),
+            board,
+        })
+    }
+
+    fn check_in_place(&self) -> Result<()> {
+        self.check_in_place()
+    }
+}
+
+impl Reader {
+    /// A file descriptor that becomes readable when there is a value newer than the last one this
+    /// handle returned, and at each publication after that.
+    ///
+    /// # Errors
+    /// `Io` when the process has no descriptors or threads left.
+    ///
+    /// # If a process dies
+    /// *Recovers*, as [`wait`](Self::wait).
+    pub fn notifier(&self) -> Result<Notifier> {
+        Notifier::new(self)
+    }
+
+    /// Is ready when there is a value newer than the last one this handle returned; then
+    /// [`read`](Self::read) it. Needs no particular runtime, and can be dropped at any time.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    ///
+    /// # If a process dies
+    /// *Recovers*, as [`wait`](Self::wait).
+    #[cfg(feature = "async")]
+    pub fn changed(&mut self) -> crate::wait::Changed<'_> {
+        crate::wait::Changed::new(self)
+    }
+}

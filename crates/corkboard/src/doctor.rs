@@ -1,0 +1,391 @@
+//! What is wrong with a space, and how to mend it.
+
+use std::fmt;
+use std::os::fd::AsFd;
+
+use rustix::fs::{self, AtFlags, FileType};
+
+use crate::board::files::{self, BUILDING, Files, REMOVING, Removal};
+use crate::board::layout::{LOCK_BASE, Role};
+use crate::board::{self, Participant};
+use crate::error::{Error, ErrorKind, Result};
+use crate::participants::Table;
+use crate::space::{Kind, Space};
+use crate::sys::lock;
+use crate::sys::map::Protection;
+use crate::sys::process::Generation;
+
+/// Below this share of free memory, in percent, a space is nearly full.
+const NEARLY_FULL_PERCENT: u64 = 10;
+
+/// What a [`Finding`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// A directory whose builder or remover died half-way.
+    StaleFile,
+    /// An entry of a process that is gone. Harmless, but it may keep one slot from being used.
+    DeadParticipant,
+    /// Permissions that let in more users than they should.
+    WrongMode,
+    /// The file system of the space has little memory left.
+    SpaceNearlyFull,
+    /// logind deletes this user's objects when the user's last session ends.
+    RemoveIpc,
+    /// A board that cannot be opened.
+    Damaged,
+}
+
+impl Problem {
+    /// The problem's name in lower case with hyphens.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::StaleFile => "stale-file",
+            Self::DeadParticipant => "dead-participant",
+            Self::WrongMode => "wrong-mode",
+            Self::SpaceNearlyFull => "space-nearly-full",
+            Self::RemoveIpc => "remove-ipc",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One thing that is wrong, from [`Space::diagnose`]. Its `Display` says what, and the remedy.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    space: Space,
+    problem: Problem,
+    subject: String,
+    message: String,
+    repair: Repair,
+}
+
+/// How to mend it.
+#[derive(Clone, Debug)]
+enum Repair {
+    /// Only a person can.
+    ByHand,
+    /// Delete the directory, if its builder is still dead.
+    Sweep(String),
+    /// Finish the removal of the board.
+    Remove(String),
+    /// Empty the entry, if its holder is still dead.
+    Wipe {
+        board: String,
+        role: Role,
+        entry: u32,
+    },
+    /// Take the surplus permissions away.
+    Restrict { path: String, mode: u32 },
+}
+
+impl Finding {
+    /// What it is about.
+    pub fn problem(&self) -> Problem {
+        self.problem
+    }
+
+    /// The object or file that it is about.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// Whether [`fix`](Self::fix) can mend it without losing anything.
+    pub fn is_fixable(&self) -> bool {
+        !matches!(self.repair, Repair::ByHand)
+    }
+
+    /// Mends it. What is alive again meanwhile is left alone.
+    ///
+    /// # Errors
+    /// `Unsupported` when only a person can; `PermissionDenied`, `Io`.
+    ///
+    /// # If a process dies
+    /// *Recovers*: what was not mended is found again.
+    pub fn fix(&self) -> Result<()> {
+        let failed = |errno| Error::os("fix", &self.subject, errno);
+        match &self.repair {
+            Repair::ByHand => Err(Error::new(
+                ErrorKind::Unsupported,
+                "fix",
+                &self.subject,
+                &self.message,
+            )),
+            Repair::Sweep(directory) => {
+                let space = self.space.directory()?;
+                match files::sweep(space.as_fd(), directory) {
+                    Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(()),
+                    Err(errno) => Err(failed(errno)),
+                }
+            }
+            Repair::Remove(board) => match files::remove(&self.space, board, Removal::Finish) {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                result => result,
+            },
+            Repair::Wipe { board, role, entry } => {
+                let files = match Files::open(&self.space, board, Protection::ReadWrite) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                    files => files?,
+                };
+                let file = files.table(*role, Protection::ReadWrite, &self.subject)?;
+                let byte = LOCK_BASE + u64::from(*entry);
+                if !lock::try_lock(file.as_fd(), byte).map_err(failed)? {
+                    return Ok(());
+                }
+                let generation = Generation::current().map_err(failed)?;
+                let protection = Protection::ReadWrite;
+                let geometry = &files.geometry;
+                Table::map(file.as_fd(), geometry, *role, protection, generation)
+                    .map_err(failed)?
+                    .wipe(*entry as usize);
+                Ok(())
+            }
+            Repair::Restrict { path, mode } => {
+                let space = self.space.directory()?;
+                let flags = fs::OFlags::RDONLY
+                    | fs::OFlags::NOFOLLOW
+                    | fs::OFlags::CLOEXEC
+                    | fs::OFlags::NONBLOCK;
+                let file =
+                    fs::openat(&space, path.as_str(), flags, fs::Mode::empty()).map_err(failed)?;
+                fs::fchmod(&file, fs::Mode::from_raw_mode(*mode)).map_err(failed)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.subject, self.message)
+    }
+}
+
+impl Space {
+    /// Looks for what killed processes, full memory and loose permissions leave behind. Changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// `Untrusted`, `PermissionDenied` and `Io` as for opening the space.
+    ///
+    /// # If a process dies
+    /// *Reports*: what it left behind is among the findings as soon as the kernel has released
+    /// its locks.
+    pub fn diagnose(&self) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        self.find_stale(&mut findings)?;
+        for entry in self.entries()? {
+            match entry.kind() {
+                Kind::Board => self.examine_board(entry.name(), &mut findings),
+            }
+        }
+        self.examine_memory(&mut findings)?;
+        self.examine_logind(&mut findings);
+        Ok(findings)
+    }
+
+    fn finding(
+        &self,
+        problem: Problem,
+        subject: impl Into<String>,
+        message: impl Into<String>,
+        repair: Repair,
+    ) -> Finding {
+        Finding {
+            space: self.clone(),
+            problem,
+            subject: subject.into(),
+            message: message.into(),
+            repair,
+        }
+    }
+
+    fn find_stale(&self, findings: &mut Vec<Finding>) -> Result<()> {
+        let directory = self.directory()?;
+        let failed = |errno| Error::os("examine", self.path().display().to_string(), errno);
+        for item in fs::Dir::read_from(&directory).map_err(failed)? {
+            let item = item.map_err(failed)?;
+            let Ok(name) = item.file_name().to_str() else {
+                continue;
+            };
+            let what = if name.starts_with(BUILDING) {
+                "was not finished: its creator died"
+            } else if name.starts_with(REMOVING) {
+                "was not deleted to the end: its remover died"
+            } else {
+                continue;
+            };
+            if files::is_stale(directory.as_fd(), name) {
+                let message = format!("{what}; delete it");
+                let repair = Repair::Sweep(name.to_owned());
+                findings.push(self.finding(Problem::StaleFile, name, message, repair));
+            }
+        }
+        Ok(())
+    }
+
+    fn examine_board(&self, name: &str, findings: &mut Vec<Finding>) {
+        let subject = files::object(name);
+        let stat = match board::stat(self, name) {
+            Ok(stat) => stat,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if files::is_marked_removed(self, name) {
+                    let message = "its remover died half-way; remove it again";
+                    let repair = Repair::Remove(name.to_owned());
+                    findings.push(self.finding(Problem::StaleFile, subject, message, repair));
+                }
+                return;
+            }
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return,
+            Err(error) => {
+                let message = error.to_string();
+                let repair = Repair::ByHand;
+                findings.push(self.finding(Problem::Damaged, subject, message, repair));
+                return;
+            }
+        };
+        let tables = [
+            (Role::Control, "writer", stat.writers.as_deref()),
+            (Role::Readers, "reader", Some(stat.readers.as_slice())),
+        ];
+        for (role, what, participants) in tables {
+            for dead in participants.unwrap_or_default() {
+                if !dead.is_alive {
+                    findings.push(self.dead(name, role, what, dead));
+                }
+            }
+        }
+        for role in [Role::Data, Role::Control, Role::Readers] {
+            self.examine_mode(name, role, findings);
+        }
+    }
+
+    fn dead(&self, name: &str, role: Role, what: &str, dead: &Participant) -> Finding {
+        let Participant {
+            pid, label, entry, ..
+        } = dead;
+        let held = match dead.pinned_slot {
+            Some(slot) => format!(" and keeps slot {slot} from being used"),
+            None => String::new(),
+        };
+        let message =
+            format!("{what} {pid} ({label}) died{held}; the next {what} reuses its entry");
+        let repair = Repair::Wipe {
+            board: name.to_owned(),
+            role,
+            entry: *entry,
+        };
+        self.finding(
+            Problem::DeadParticipant,
+            files::object(name),
+            message,
+            repair,
+        )
+    }
+
+    /// Nobody outside a file's users may execute it, and control is for writers of data only.
+    fn examine_mode(&self, name: &str, role: Role, findings: &mut Vec<Finding>) {
+        let path = format!("{name}{}/{}", Kind::Board.suffix(), role.file_name());
+        let data = format!("{name}{}/{}", Kind::Board.suffix(), Role::Data.file_name());
+        let Ok(directory) = self.directory() else {
+            return;
+        };
+        let mode_of = |path: &str| {
+            fs::statat(&directory, path, AtFlags::SYMLINK_NOFOLLOW)
+                .ok()
+                .filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+                .map(|stat| stat.st_mode & 0o7777)
+        };
+        let (Some(mode), Some(data)) = (mode_of(&path), mode_of(&data)) else {
+            return;
+        };
+        let writers = data & 0o222;
+        let allowed = match role {
+            Role::Data => 0o666,
+            Role::Control => writers | writers << 1,
+            // Readers of the group pin; everyone else may only look.
+            Role::Readers => {
+                let readers = data & 0o444;
+                readers | writers | (readers & 0o440) >> 1
+            }
+        };
+        if mode & !allowed != 0 {
+            let message = format!(
+                "{} has mode {mode:04o}, which lets in more than {:04o} does; take the rest away",
+                role.file_name(),
+                mode & allowed
+            );
+            let repair = Repair::Restrict {
+                path,
+                mode: mode & allowed,
+            };
+            findings.push(self.finding(Problem::WrongMode, files::object(name), message, repair));
+        }
+    }
+
+    fn examine_memory(&self, findings: &mut Vec<Finding>) -> Result<()> {
+        let path = self.path().display().to_string();
+        let directory = self.directory()?;
+        let stat = fs::fstatvfs(&directory).map_err(|errno| Error::os("examine", &path, errno))?;
+        if stat.f_blocks > 0
+            && stat.f_bavail.saturating_mul(100) / stat.f_blocks < NEARLY_FULL_PERCENT
+        {
+            let message = format!(
+                "its file system has {} of {} MiB left; remove boards or enlarge it (mount -o remount,size=…)",
+                (stat.f_bavail * stat.f_frsize) >> 20,
+                (stat.f_blocks * stat.f_frsize) >> 20
+            );
+            let repair = Repair::ByHand;
+            findings.push(self.finding(Problem::SpaceNearlyFull, path, message, repair));
+        }
+        Ok(())
+    }
+
+    /// See `logind.conf(5)`: by default logind deletes what a user who is not a system user left
+    /// in `/dev/shm`, at the end of the user's last session.
+    fn examine_logind(&self, findings: &mut Vec<Finding>) {
+        const FIRST_USER: u32 = 1000;
+        let us = rustix::process::geteuid().as_raw();
+        let runs = std::path::Path::new("/run/systemd/seats").exists();
+        if us < FIRST_USER || !runs || !self.path().starts_with("/dev/shm") {
+            return;
+        }
+        if !keeps_ipc(&std::fs::read_to_string("/etc/systemd/logind.conf").unwrap_or_default()) {
+            let message = "logind deletes it when your last session ends; set RemoveIPC=no in /etc/systemd/logind.conf, or enable lingering (loginctl enable-linger)";
+            let path = self.path().display().to_string();
+            let repair = Repair::ByHand;
+            findings.push(self.finding(Problem::RemoveIpc, path, message, repair));
+        }
+    }
+}
+
+/// Whether logind's configuration says that objects outlive sessions.
+fn keeps_ipc(configuration: &str) -> bool {
+    configuration
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("RemoveIPC"))
+        .filter_map(|rest| rest.trim_start().strip_prefix('='))
+        .next_back()
+        .is_some_and(|value| {
+            let value = value.trim().to_ascii_lowercase();
+            matches!(value.as_str(), "no" | "false" | "off" | "0")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::keeps_ipc;
+
+    #[test]
+    fn logind_removes_unless_told_otherwise() {
+        assert!(!keeps_ipc(""));
+        assert!(!keeps_ipc("#RemoveIPC=no\n"));
+        assert!(keeps_ipc("[Login]\nRemoveIPC = no\n"));
+        assert!(!keeps_ipc("RemoveIPC=no\nRemoveIPC=yes\n"));
+    }
+}

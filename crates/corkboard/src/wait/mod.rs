@@ -1,0 +1,147 @@
+//! Waiting for several objects at once, from one thread, a future or an event loop.
+//!
+//! - [`any`] blocks until one of several handles has something new.
+//! - [`Notifier`] is a file descriptor that an event loop (epoll, poll, tokio, libuv) can watch.
+//! - With the feature `async`, `Reader::changed` is a future
+//!   that needs no particular runtime.
+//!
+//! The last two are served by one thread of this process, started on first use.
+
+#[cfg(feature = "async")]
+mod changed;
+mod hub;
+mod notifier;
+
+use std::time::{Duration, Instant};
+
+#[cfg(feature = "async")]
+pub use changed::Changed;
+pub use notifier::Notifier;
+
+use crate::error::Result;
+use crate::sys::barrier;
+use crate::sys::wait::{self, Target};
+use sealed::Sleeper;
+
+/// How long at most to sleep when somebody else's fence failed, or the kernel cannot wait for so
+/// many.
+const SHORT: Duration = Duration::from_millis(2);
+
+/// Something that can be waited for together with others: see [`any`].
+pub trait Waitable: sealed::Waitable {}
+
+pub(crate) mod sealed {
+    use std::time::Duration;
+
+    use crate::error::Result;
+    use crate::sys::wait::Target;
+
+    /// What [`any`](super::any) needs of a handle.
+    pub trait Waitable {
+        /// Whether there is something new.
+        fn is_ready(&mut self) -> Result<bool>;
+
+        /// The part that can sleep without the handle.
+        fn sleeper(&self) -> Box<dyn Sleeper>;
+
+        /// Whether the object is still there; asked after a sleep that ended by itself.
+        fn check_in_place(&self) -> Result<()>;
+    }
+
+    /// What there is to sleep on: not the handle, which others may use meanwhile.
+    pub trait Sleeper: Send + Sync {
+        /// Whether there is something new, or an error to be had.
+        fn is_ready(&self) -> bool;
+
+        /// Says that somebody may sleep: on what, and for how long at most before looking again.
+        /// `None` when there is something new. A heavy fence must follow.
+        fn announce(&self) -> Option<(Target<'_>, Duration)>;
+
+        /// What is new now counts as seen.
+        fn acknowledge(&self);
+    }
+}
+
+/// Waits until one of `items` has something new and returns its index; the lowest, if several
+/// have. `None` on time-out. What is new is then read from that item, without waiting.
+///
+/// # Errors
+/// Those of the item's own wait.
+///
+/// # Blocking
+/// For at most `timeout`, for ever without one.
+///
+/// # If a process dies
+/// *Recovers*: what a writer published and did not announce is found within 50 ms.
+///
+/// # Platforms
+/// Linux before 5.16, and more than 128 items: looks every two milliseconds.
+///
+/// # Examples
+/// ```
+/// # let dir = format!("/dev/shm/corkboard-doc-any-{}", std::process::id());
+/// # let space = corkboard::Space::at(&dir)?;
+/// use corkboard::board::{Options, Reader};
+/// let mut writers = [Options::new().writer(&space, "a")?, Options::new().writer(&space, "b")?];
+/// let (mut a, mut b) = (Reader::open(&space, "a")?, Reader::open(&space, "b")?);
+/// writers[1].publish(b"news")?;
+/// let ready = corkboard::wait::any(&mut [&mut a, &mut b], None)?;
+/// assert_eq!(ready, Some(1));
+/// assert_eq!(b.read()?.as_deref(), Some(&b"news"[..]));
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn any(items: &mut [&mut dyn Waitable], timeout: Option<Duration>) -> Result<Option<usize>> {
+    let start = Instant::now();
+    loop {
+        if let Some(ready) = first_ready(items)? {
+            return Ok(Some(ready));
+        }
+        let left = timeout.map_or(Duration::MAX, |timeout| {
+            timeout.saturating_sub(start.elapsed())
+        });
+        if left.is_zero() {
+            return Ok(None);
+        }
+        let sleepers: Vec<_> = items.iter().map(|item| item.sleeper()).collect();
+        let timed_out = sleep(sleepers.iter().map(|sleeper| &**sleeper), None, left);
+        if timed_out {
+            if let Some(ready) = first_ready(items)? {
+                return Ok(Some(ready));
+            }
+            for item in items.iter() {
+                item.check_in_place()?;
+            }
+        }
+    }
+}
+
+/// Sleeps until one of the sleepers, or the word, changes. Returns whether it ended by itself.
+fn sleep<'a>(
+    sleepers: impl Iterator<Item = &'a dyn Sleeper>,
+    also: Option<Target<'a>>,
+    longest: Duration,
+) -> bool {
+    let mut slice = longest;
+    let mut targets: Vec<Target<'a>> = also.into_iter().collect();
+    for sleeper in sleepers {
+        let Some((target, longest)) = sleeper.announce() else {
+            return false;
+        };
+        slice = slice.min(longest);
+        targets.push(target);
+    }
+    if !barrier::heavy() {
+        slice = slice.min(SHORT);
+    }
+    targets.iter().all(Target::is_unchanged) && wait::wait_any(&targets, slice, SHORT)
+}
+
+fn first_ready(items: &mut [&mut dyn Waitable]) -> Result<Option<usize>> {
+    for (index, item) in items.iter_mut().enumerate() {
+        if item.is_ready()? {
+            return Ok(Some(index));
+        }
+    }
+    Ok(None)
+}
