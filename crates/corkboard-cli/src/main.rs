@@ -8,7 +8,7 @@ mod output;
 mod value;
 
 use clap::{Parser, Subcommand};
-use commands::{completions, get, ls, put, rm, stat, watch};
+use commands::{completions, doctor, get, ls, put, rm, stat, watch};
 
 /// Share values between processes at memory speed.
 ///
@@ -38,6 +38,7 @@ enum Command {
     Ls(ls::Arguments),
     Stat(stat::Arguments),
     Rm(rm::Arguments),
+    Doctor(doctor::Arguments),
     Demo(commands::demo::Arguments),
     Completions(completions::Arguments),
     #[command(hide = true)]
@@ -53,6 +54,7 @@ fn main() -> std::process::ExitCode {
         Command::Ls(arguments) => ls::run(arguments),
         Command::Stat(arguments) => stat::run(arguments),
         Command::Rm(arguments) => rm::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Demo(arguments) => commands::demo::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
         Command::DemoProcess(arguments) => demo::run_process(arguments),

@@ -8,13 +8,14 @@ use std::process::Stdio;
 use common::Scratch;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-const SUBCOMMANDS: [&str; 8] = [
+const SUBCOMMANDS: [&str; 9] = [
     "put",
     "get",
     "watch",
     "ls",
     "stat",
     "rm",
+    "doctor",
     "demo",
     "completions",
 ];

@@ -2,6 +2,7 @@
 
 pub mod completions;
 pub mod demo;
+pub mod doctor;
 pub mod get;
 pub mod ls;
 pub mod put;
