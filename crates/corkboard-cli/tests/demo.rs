@@ -2,7 +2,11 @@
 
 mod common;
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
 
 use common::{DEADLINE, Scratch};
 
@@ -27,6 +31,45 @@ fn everything_holds_and_the_result_says_so() {
     }
     assert!(!Path::new(&space).exists());
     assert!(!scratch.0.exists(), "the user's own space was touched");
+}
+
+#[test]
+fn a_value_that_is_tampered_with_fails_the_demonstration() {
+    let scratch = Scratch::new("tampered");
+    let demo = scratch.start(&["demo", "--seconds", "2"]);
+    let path = format!("{}/machine.board/data", space_of(demo.child.id()));
+    let mut file = None;
+    let start = Instant::now();
+    let told = loop {
+        assert!(start.elapsed() < DEADLINE, "the demonstration does not end");
+        match demo.stderr.recv_timeout(Duration::from_millis(1)) {
+            Ok(line) if line.contains("stopping everyone") => break line,
+            Ok(line) if line.contains("at work") => {
+                let options = File::options().read(true).write(true).open(&path);
+                file = Some(options.unwrap());
+            }
+            // The story may end early, with what is wrong.
+            Err(RecvTimeoutError::Disconnected) => break String::new(),
+            _ => {}
+        }
+        if let Some(file) = &file {
+            spoil(file);
+        }
+    };
+    let (code, _, stderr) = demo.end();
+    assert_eq!(code, Some(2), "{told} {stderr:?}");
+}
+
+/// Changes a byte of every sample in the file.
+fn spoil(file: &File) {
+    let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let word = b"\"load\"";
+    for offset in 0..bytes.len() - word.len() {
+        if bytes[offset..].starts_with(word) {
+            file.write_all_at(b"X", offset as u64 + 1).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ mod writers;
 use std::time::{Duration, Instant};
 
 use corkboard::Space;
-use corkboard::board::Reader;
+use corkboard::board::{self, Reader};
 
 use crate::exit::{Failure, Outcome};
 use crate::output::{print_json, print_styled, size, time};
@@ -292,13 +292,6 @@ impl Story<'_> {
 
     /// The sequence of the newest value, which counts also what a killed writer did not tell.
     fn publications(&self, board: Board) -> u64 {
-        let mut reader = match Reader::open(&self.stage.space, board.name()) {
-            Ok(reader) => reader,
-            Err(_) => return 0,
-        };
-        match reader.read() {
-            Ok(Some(snapshot)) => snapshot.sequence(),
-            _ => 0,
-        }
+        board::stat(&self.stage.space, board.name()).map_or(0, |stat| stat.sequence)
     }
 }
