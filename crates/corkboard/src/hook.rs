@@ -1,27 +1,43 @@
-//! Named points at which a test can have the process killed.
+//! Named points at which a test can have the process killed or stopped.
 
 /// Ends this process with SIGKILL when the environment variable `CORKBOARD_TEST_KILL_AT` names
-/// this point: `name` at its first passing, `name:3` at its third.
+/// this point, or stops it with SIGSTOP when `CORKBOARD_TEST_STOP_AT` does: `name` at its first
+/// passing, `name:3` at its third.
 #[cfg(feature = "test-hooks")]
 pub(crate) fn point(name: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    static TARGET: OnceLock<Option<(String, u64)>> = OnceLock::new();
-    static PASSED: AtomicU64 = AtomicU64::new(0);
-    let target = TARGET.get_or_init(|| {
-        let text = std::env::var("CORKBOARD_TEST_KILL_AT").ok()?;
-        Some(match text.rsplit_once(':') {
-            Some((name, count)) => (name.to_owned(), count.parse().expect("a count")),
-            None => (text, 1),
+    struct Target {
+        name: String,
+        passings_left: AtomicU64,
+        signal: libc::c_int,
+    }
+
+    static TARGETS: OnceLock<Vec<Target>> = OnceLock::new();
+    let targets = TARGETS.get_or_init(|| {
+        [
+            ("CORKBOARD_TEST_KILL_AT", libc::SIGKILL),
+            ("CORKBOARD_TEST_STOP_AT", libc::SIGSTOP),
+        ]
+        .into_iter()
+        .filter_map(|(variable, signal)| {
+            let text = std::env::var(variable).ok()?;
+            let (name, count) = text.rsplit_once(':').unwrap_or((&text, "1"));
+            Some(Target {
+                name: name.to_owned(),
+                passings_left: AtomicU64::new(count.parse().expect("a number after the colon")),
+                signal,
+            })
         })
+        .collect()
     });
-    if let Some((target, count)) = target
-        && target == name
-        && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count
-    {
-        let us = rustix::process::getpid();
-        let _ = rustix::process::kill_process(us, rustix::process::Signal::KILL);
+    for target in targets {
+        if target.name == name && target.passings_left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // Sent to this thread, so that no other takes it while this one goes on.
+            // SAFETY: ends or stops this process, here.
+            unsafe { libc::raise(target.signal) };
+        }
     }
 }
 

@@ -43,8 +43,7 @@ impl<'a> Loan<'a> {
                 // What an earlier loan or snapshot of this handle kept is borrowed no more.
                 writer.keep(None);
             }
-            let slot = writer.reserve()?;
-            writer.populate(slot, len)?;
+            let slot = writer.reserve_for(len)?;
             if is_shared {
                 writer.keep(Some(slot));
             }

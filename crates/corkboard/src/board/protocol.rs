@@ -142,6 +142,25 @@ impl Reserved {
         self.len.checked_sub(1).map(|last| self.slots[last])
     }
 
+    pub(super) fn contains(&self, slot: usize) -> bool {
+        self.slots[..self.len].contains(&slot)
+    }
+
+    /// All but the last.
+    pub(super) fn others(&self) -> impl Iterator<Item = usize> {
+        self.slots[..self.len.saturating_sub(1)].iter().copied()
+    }
+
+    /// Makes one of them the last.
+    pub(super) fn move_last(&mut self, slot: usize) {
+        if let Some(at) = self.slots[..self.len]
+            .iter()
+            .position(|found| *found == slot)
+        {
+            self.slots.swap(at, self.len - 1);
+        }
+    }
+
     #[inline]
     pub(super) fn pop(&mut self) -> Option<usize> {
         let last = self.last()?;

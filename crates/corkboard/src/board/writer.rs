@@ -338,8 +338,7 @@ impl Writer {
         if self.board().is_small() {
             return self.publish_small(value);
         }
-        let slot = self.reserve()?;
-        self.populate(slot, value.len())?;
+        let slot = self.reserve_for(value.len())?;
         let to = self
             .board()
             .data
@@ -437,7 +436,7 @@ impl Writer {
 
     /// A slot to write into; it stays reserved until it is published or the turn ends.
     #[inline]
-    pub(super) fn reserve(&mut self) -> Result<usize> {
+    fn reserve(&mut self) -> Result<usize> {
         match self.reserved.last() {
             Some(slot) => Ok(slot),
             None => self.reserve_more(),
@@ -449,17 +448,14 @@ impl Writer {
     #[cold]
     #[inline(never)]
     fn reserve_more(&mut self) -> Result<usize> {
-        let board = &*self.held.board;
-        let is_shared = board.geometry.writer_mode == WriterMode::Shared;
-        let wanted = if is_shared { 1 } else { BATCH };
+        let count = self.board().slots();
         let mut avoid = self.pinned;
         // There are more slots than pins, so each look finds a free one, though not always among
         // those tried: readers may announce pins that they then do not take.
         for round in 0..ROUNDS {
             let mut slots = Reserved::default();
-            let free =
-                (0..board.slots()).filter(|slot| !avoid.contains(*slot) && *slot != self.latest.0);
-            for slot in free.take(wanted) {
+            let free = (0..count).filter(|slot| !avoid.contains(*slot) && *slot != self.latest.0);
+            for slot in free.take(BATCH) {
                 slots.push(slot);
             }
             if slots.last().is_none() {
@@ -469,9 +465,7 @@ impl Writer {
                 }
                 break;
             }
-            let writers = is_shared.then(|| self.control.pins()).into_iter().flatten();
-            let pins = self.readers.pins().chain(writers);
-            self.pinned = protocol::reserve(&mut slots, |slot| board.stamp(slot), pins);
+            self.mark(&mut slots);
             if let Some(slot) = slots.last() {
                 hook::point("publish.reserved");
                 self.reserved = slots;
@@ -483,37 +477,89 @@ impl Writer {
         Err(self.error(ErrorKind::Damaged, cause))
     }
 
-    /// Makes sure that writing `len` bytes to a reserved slot cannot fail.
-    #[inline]
-    pub(super) fn populate(&mut self, slot: usize, len: usize) -> Result<()> {
-        if len <= self.populated[slot] {
-            return Ok(());
-        }
-        self.populate_more(slot, len)
+    /// Marks slots and keeps those that nobody pins.
+    fn mark(&mut self, slots: &mut Reserved) {
+        let board = &*self.held.board;
+        let is_shared = board.geometry.writer_mode == WriterMode::Shared;
+        let writers = is_shared.then(|| self.control.pins()).into_iter().flatten();
+        let pins = self.readers.pins().chain(writers);
+        self.pinned = protocol::reserve(slots, |slot| board.stamp(slot), pins);
     }
 
-    #[cold]
-    fn populate_more(&mut self, slot: usize, len: usize) -> Result<()> {
-        let board = &*self.held.board;
-        let payload = board.payload_at(slot);
-        let wanted = len.next_multiple_of(4096);
-        let writable = Protection::ReadWrite;
-        let Err(errno) = board.data.populate(payload, wanted, writable) else {
-            self.populated[slot] = wanted;
-            return Ok(());
-        };
-        // No reader looks into a reserved slot, so its pages can go.
-        let _ = board.data.release(payload, wanted);
-        self.populated[slot] = 0;
-        match errno {
-            Errno::FAULT | Errno::NOMEM | Errno::NOSPC => {
-                let cause = format!(
-                    "no memory left for {len} bytes on its file system; free some or enlarge it"
-                );
-                Err(board.error(ErrorKind::NoSpace, WRITE, cause))
-            }
-            errno => Err(board.os(WRITE, errno)),
+    /// A reserved slot that `len` bytes can be written to without fail.
+    #[inline]
+    pub(super) fn reserve_for(&mut self, len: usize) -> Result<usize> {
+        let slot = self.reserve()?;
+        if len <= self.populated[slot] {
+            return Ok(slot);
         }
+        self.populate(slot, len)
+    }
+
+    /// Allocates the slot's memory. When there is none left, makes do with what the other
+    /// reserved slots have.
+    #[cold]
+    fn populate(&mut self, slot: usize, len: usize) -> Result<usize> {
+        let wanted = len.next_multiple_of(4096);
+        let Err(errno) = self.try_populate(slot, wanted) else {
+            return Ok(slot);
+        };
+        if !matches!(errno, Errno::FAULT | Errno::NOMEM | Errno::NOSPC) {
+            return Err(self.board().os(WRITE, errno));
+        }
+        let others: Vec<usize> = self.reserved.others().collect();
+        if let Some(ready) = others.iter().find(|other| len <= self.populated[**other]) {
+            self.reserved.move_last(*ready);
+            return Ok(*ready);
+        }
+        for other in others {
+            self.depopulate(other);
+        }
+        self.depopulate_old();
+        if self.try_populate(slot, wanted).is_ok() {
+            return Ok(slot);
+        }
+        let cause =
+            format!("no memory left for {len} bytes on its file system; free some or enlarge it");
+        Err(self.error(ErrorKind::NoSpace, cause))
+    }
+
+    /// Gives back the memory of all slots that this handle wrote to and nobody uses now.
+    fn depopulate_old(&mut self) {
+        let old: Vec<usize> = (0..self.populated.len())
+            .filter(|slot| self.populated[*slot] > 0 && *slot != self.latest.0)
+            .filter(|slot| !self.reserved.contains(*slot))
+            .collect();
+        for group in old.chunks(BATCH) {
+            let mut slots = Reserved::default();
+            for slot in group {
+                slots.push(*slot);
+            }
+            self.mark(&mut slots);
+            // What is marked and not published stays free for later.
+            while let Some(slot) = slots.pop() {
+                self.depopulate(slot);
+            }
+        }
+    }
+
+    fn try_populate(&mut self, slot: usize, len: usize) -> std::result::Result<(), Errno> {
+        let board = self.board();
+        let payload = board.payload_at(slot);
+        let result = board.data.populate(payload, len, Protection::ReadWrite);
+        match result {
+            Ok(()) => self.populated[slot] = len,
+            Err(_) => self.depopulate(slot),
+        }
+        result
+    }
+
+    /// Gives a reserved slot's memory back. No reader looks into a reserved slot.
+    fn depopulate(&mut self, slot: usize) {
+        let board = self.board();
+        let len = board.geometry.capacity.next_multiple_of(4096);
+        let _ = board.data.release(board.payload_at(slot), len);
+        self.populated[slot] = 0;
     }
 
     #[inline]

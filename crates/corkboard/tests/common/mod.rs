@@ -29,3 +29,14 @@ impl Drop for Scratch {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
+
+/// Looks until it is so; fails when it does not come to pass.
+#[allow(dead_code, reason = "not every test file waits for something")]
+pub fn until(mut is_so: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so() {
+        let patience = std::time::Duration::from_secs(60);
+        assert!(start.elapsed() < patience, "it does not come to pass");
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,350 @@
+//! Boards between processes that the kernel keeps apart: by user, by PID namespace, by read-only
+//! mappings, by a file system that is full.
+//!
+//! Some of these need root, to mount, to make namespaces or to become another user. They are
+//! ignored by default; `.ci/run` runs them with `--ignored`.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::Scratch;
+use corkboard::board::{self, Access, Options, Reader, Writer};
+use corkboard::{ErrorKind, Space};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Not a test of its own: the process that is kept apart.
+#[test]
+fn child_plays_its_part() {
+    let Ok(part) = std::env::var("CORKBOARD_TEST_PART") else {
+        return;
+    };
+    let path = std::env::var("CORKBOARD_TEST_SPACE").unwrap();
+    match part.as_str() {
+        "write into the data" => write_into_the_data(&path),
+        "read unchanged" => read_unchanged(&path),
+        "another user" => read_as_another_user(&path),
+        "writer" => write_until_killed(&path),
+        other => panic!("no part {other}"),
+    }
+}
+
+fn start(part: &str, space: &Path, wrapper: &[&str]) -> Child {
+    let test = std::env::current_exe().unwrap();
+    let mut words = wrapper.iter().map(std::ffi::OsStr::new).collect::<Vec<_>>();
+    words.push(test.as_os_str());
+    Command::new(words[0])
+        .args(&words[1..])
+        .args(["--exact", "child_plays_its_part", "--nocapture"])
+        .env("CORKBOARD_TEST_PART", part)
+        .env("CORKBOARD_TEST_SPACE", space)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The address ranges and permissions of this process's shared mappings of a board's files.
+fn shared_mappings(space: &str) -> Vec<(usize, usize, String, String)> {
+    std::fs::read_to_string("/proc/self/maps")
+        .unwrap()
+        .lines()
+        .filter(|line| line.contains(space))
+        .map(|line| {
+            let mut fields = line.split_whitespace();
+            let (start, end) = fields.next().unwrap().split_once('-').unwrap();
+            let address = |text| usize::from_str_radix(text, 16).unwrap();
+            let permissions = fields.next().unwrap().to_owned();
+            (address(start), address(end), permissions, line.to_owned())
+        })
+        .collect()
+}
+
+fn write_into_the_data(space: &str) {
+    let mut reader = Reader::open(&Space::at(space).unwrap(), "x").unwrap();
+    reader.read().unwrap().unwrap();
+    let mappings = shared_mappings(space);
+    let (start, ..) = mappings
+        .iter()
+        .find(|(.., line)| line.ends_with("/data"))
+        .expect("the data is mapped");
+    println!("about to write");
+    std::io::stdout().flush().unwrap();
+    // SAFETY: none; the test is that the kernel ends this process here.
+    unsafe { (*start as *mut u64).write_volatile(0) };
+    println!("written");
+}
+
+#[test]
+fn a_reader_that_writes_through_its_mapping_gets_a_fault() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    for capacity in [64, 5000] {
+        let options = Options::new().capacity(capacity);
+        options
+            .writer(&space, "x")
+            .unwrap()
+            .publish(b"whole")
+            .unwrap();
+        let child = start("write into the data", space.path(), &[]);
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("about to write") && !text.contains("written"));
+        assert_eq!(output.status.signal(), Some(libc::SIGSEGV));
+        let mut reader = Reader::open(&space, "x").unwrap();
+        assert_eq!(&*reader.read().unwrap().unwrap(), b"whole");
+        space.remove(corkboard::Kind::Board, "x").unwrap();
+    }
+}
+
+fn read_unchanged(space: &str) {
+    let mut reader = Reader::open(&Space::at(space).unwrap(), "x").unwrap();
+    assert!(!reader.is_observer());
+    reader.read().unwrap().unwrap();
+    reader.read().unwrap().unwrap();
+    let mappings = shared_mappings(space);
+    assert_eq!(mappings.len(), 2, "data and readers' table: {mappings:?}");
+    for (start, end, ..) in mappings {
+        // SAFETY: our own mappings; whoever writes to them from now on gets a fault.
+        let status = unsafe { libc::mprotect(start as *mut _, end - start, libc::PROT_READ) };
+        assert_eq!(status, 0);
+    }
+    for _ in 0..100_000 {
+        let snapshot = reader.read().unwrap().unwrap();
+        assert_eq!(&*snapshot, b"unchanged");
+    }
+    println!("read");
+    std::io::stdout().flush().unwrap();
+    // Dropping the reader gives its entry back, which is a write.
+    std::mem::forget(reader);
+}
+
+#[test]
+fn an_unchanged_read_writes_nothing_shared() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    for capacity in [64, 5000] {
+        let name = "x";
+        let options = Options::new().capacity(capacity);
+        let mut writer = options.writer(&space, name).unwrap();
+        writer.publish(b"unchanged").unwrap();
+        let output = start("read unchanged", space.path(), &[])
+            .wait_with_output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("read\n"));
+        drop(writer);
+        space.remove(corkboard::Kind::Board, name).unwrap();
+    }
+}
+
+const NOBODY: u32 = 65534;
+
+fn read_as_another_user(space: &str) {
+    // SAFETY: gives up all rights of root, for the whole process.
+    unsafe {
+        assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
+        assert_eq!(libc::setresgid(NOBODY, NOBODY, NOBODY), 0);
+        assert_eq!(libc::setresuid(NOBODY, NOBODY, NOBODY), 0);
+    }
+    let space = Space::at(space).unwrap();
+    for name in ["small", "large"] {
+        let mut reader = Reader::open(&space, name).unwrap();
+        assert!(reader.is_observer());
+        assert!(reader.writer_alive());
+        assert_eq!(reader.read().unwrap().unwrap().sequence(), 1);
+        println!("waiting");
+        std::io::stdout().flush().unwrap();
+        let snapshot = reader.wait(Some(PATIENCE)).unwrap().unwrap();
+        assert_eq!(&*snapshot, b"second");
+        assert!(snapshot.age().is_some() && snapshot.published_at().is_some());
+        let stat = board::stat(&space, name).unwrap();
+        assert!(stat.writers.is_none() && stat.writer_alive);
+        let path = space.path().join(format!("{name}.board/data"));
+        let error = std::fs::OpenOptions::new()
+            .write(true)
+            .open(path)
+            .unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+        let error = Writer::open(&space, name).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    }
+    let error = Reader::open(&space, "private").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    println!("done");
+}
+
+#[test]
+#[ignore = "needs root, to become another user"]
+fn another_user_with_read_permission_reads_and_waits() {
+    let scratch = Scratch::new();
+    let path = scratch.0.join("everyone");
+    use std::os::unix::fs::PermissionsExt;
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&scratch.0, open).unwrap();
+    let space = Space::options()
+        .access(Access::Everyone)
+        .open(&path)
+        .unwrap();
+    let mut writers = [("small", 64), ("large", 5000)].map(|(name, capacity)| {
+        let options = Options::new().capacity(capacity).readers(Access::Everyone);
+        let mut writer = options.writer(&space, name).unwrap();
+        writer.publish(b"first").unwrap();
+        writer
+    });
+    let private = Options::new().writer(&space, "private").unwrap();
+    let mut child = start("another user", &path, &[]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for writer in &mut writers {
+        while lines.next().expect("it waits").unwrap() != "waiting" {}
+        writer.publish(b"second").unwrap();
+    }
+    assert!(lines.any(|line| line.unwrap() == "done"));
+    assert!(child.wait().unwrap().success());
+    drop(private);
+}
+
+fn write_until_killed(space: &str) {
+    let space = Space::at(space).unwrap();
+    println!("pid {}", std::process::id());
+    std::io::stdout().flush().unwrap();
+    let options = Options::new().capacity(5000).writer_timeout(PATIENCE);
+    let mut writer = options.writer(&space, "x").unwrap();
+    loop {
+        writer
+            .publish(std::env::var("CORKBOARD_TEST_NAME").unwrap().as_bytes())
+            .unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root, to make PID namespaces"]
+fn equal_pids_in_two_namespaces_are_two_writers() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let begin = |name: &str| {
+        let mut child = {
+            let test = std::env::current_exe().unwrap();
+            Command::new("unshare")
+                .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+                .arg(test)
+                .args(["--exact", "child_plays_its_part", "--nocapture"])
+                .env("CORKBOARD_TEST_PART", "writer")
+                .env("CORKBOARD_TEST_NAME", name)
+                .env("CORKBOARD_TEST_SPACE", space.path())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        };
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let pid = lines
+            .map(|line| line.unwrap())
+            .find(|line| line.starts_with("pid "))
+            .unwrap();
+        (child, pid)
+    };
+    let (mut first, first_pid) = begin("first");
+    let mut reader = Reader::open_timeout(&space, "x", PATIENCE).unwrap();
+    assert_eq!(&*reader.wait(Some(PATIENCE)).unwrap().unwrap(), b"first");
+    let (mut second, second_pid) = begin("second");
+    assert_eq!(first_pid, second_pid, "both are the first of their kind");
+    common::until(|| {
+        let writers = board::stat(&space, "x").unwrap().writers.unwrap();
+        writers.len() == 2 && writers.iter().all(|writer| writer.pid == 1)
+    });
+    let before = reader.read().unwrap().unwrap().sequence();
+    for _ in 0..1000 {
+        let snapshot = reader.wait(Some(PATIENCE)).unwrap().unwrap();
+        assert_eq!(
+            &*snapshot, b"first",
+            "the standby does not take it for dead"
+        );
+    }
+    assert!(reader.writer_alive());
+    first.kill().unwrap();
+    first.wait().unwrap();
+    loop {
+        let snapshot = reader.wait(Some(PATIENCE)).unwrap();
+        let snapshot = snapshot.expect("the standby takes over");
+        assert!(snapshot.sequence() > before);
+        if &*snapshot == b"second" {
+            break;
+        }
+    }
+    let writers = board::stat(&space, "x").unwrap().writers.unwrap();
+    let alive: Vec<_> = writers.iter().filter(|writer| writer.is_alive).collect();
+    assert_eq!(alive.len(), 1);
+    assert!(alive[0].is_publishing);
+    second.kill().unwrap();
+    second.wait().unwrap();
+    common::until(|| !reader.writer_alive());
+}
+
+struct Mounted<'a>(&'a Path);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0).status();
+    }
+}
+
+#[test]
+#[ignore = "needs root, to mount a small file system"]
+fn a_full_file_system_is_an_error_and_the_old_value_stays() {
+    let scratch = Scratch::new();
+    let status = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+        .arg(&scratch.0)
+        .status();
+    assert!(status.unwrap().success());
+    let mounted = Mounted(&scratch.0);
+    let space = Space::at(mounted.0).unwrap();
+    let options = Options::new().capacity(64 << 20);
+    let mut writer = options.writer(&space, "x").unwrap();
+    let mut reader = Reader::open(&space, "x").unwrap();
+    writer.publish(&vec![7; 1 << 20]).unwrap();
+    let check = |reader: &mut Reader, byte: u8, len: usize| {
+        let snapshot = reader.read().unwrap().unwrap();
+        assert_eq!(snapshot.len(), len);
+        assert!(snapshot.iter().all(|found| *found == byte));
+    };
+    for round in 0..5 {
+        for too_much in [8 << 20, 64 << 20, (3 << 20) + 1] {
+            let error = writer.publish(&vec![8; too_much]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NoSpace);
+            let error = writer.loan(too_much).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NoSpace);
+            check(&mut reader, 7 + round, 1 << 20);
+        }
+        // What the failed ones had taken is given back.
+        writer.publish(&vec![8 + round; 1 << 20]).unwrap();
+        check(&mut reader, 8 + round, 1 << 20);
+    }
+    // Other boards get the same answer, and nothing half-made stays.
+    let mut filler = options.writer(&space, "filler").unwrap();
+    for len in [1 << 20, 1 << 16, 1 << 12] {
+        while filler.publish(&vec![1; len]).is_ok()
+            && board::stat(&space, "filler").unwrap().sequence < 100
+        {}
+    }
+    let mut made = Vec::new();
+    let error = loop {
+        match Options::new()
+            .capacity(1000)
+            .writer(&space, &made.len().to_string())
+        {
+            Ok(writer) => made.push(writer),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::NoSpace);
+    let hidden = std::fs::read_dir(mounted.0)
+        .unwrap()
+        .filter(|item| item.as_ref().unwrap().file_name().as_encoded_bytes()[0] == b'.');
+    assert_eq!(hidden.count(), 0);
+    check(&mut reader, 12, 1 << 20);
+}

@@ -1,0 +1,434 @@
+//! Processes that are killed at named points inside the protocol.
+//!
+//! The story: a process dies with SIGKILL at exactly this point. Whoever comes next must see either
+//! the old or the new value, whole; must be able to publish, to read, to wait, to remove and to
+//! create; and `diagnose` must name what is left, and mend it.
+//!
+//! Run with `--features test-hooks`.
+
+mod common;
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::Scratch;
+use corkboard::board::{self, Options, Reader, WriterMode};
+use corkboard::{ErrorKind, Kind, Problem, Space};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const NAME: &str = "x";
+
+/// What the process does that is killed.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Publish,
+    Loan,
+    Read,
+    Wait,
+    Create,
+    Remove,
+}
+
+const PARTS: [Part; 6] = [
+    Part::Publish,
+    Part::Loan,
+    Part::Read,
+    Part::Wait,
+    Part::Create,
+    Part::Remove,
+];
+
+fn options(capacity: usize, mode: WriterMode) -> Options {
+    Options::new()
+        .capacity(capacity)
+        .writer_mode(mode)
+        .writer_timeout(PATIENCE)
+        .max_readers(4)
+}
+
+fn value(sequence: u64, capacity: usize) -> Vec<u8> {
+    vec![sequence as u8; capacity - sequence as usize % 3]
+}
+
+/// Not a test of its own: what the killed process does.
+#[test]
+fn child_plays_its_part_until_it_is_killed() {
+    let Ok(part) = std::env::var("CORKBOARD_TEST_PART") else {
+        return;
+    };
+    let space = Space::at(std::env::var("CORKBOARD_TEST_SPACE").unwrap()).unwrap();
+    let part = PARTS[part.parse::<usize>().unwrap()];
+    match part {
+        Part::Publish => {
+            let mut writer = Options::new()
+                .writer_timeout(PATIENCE)
+                .open_writer(&space, NAME)
+                .unwrap();
+            for _ in 0..8 {
+                let next = board::stat(&space, NAME).unwrap().sequence + 1;
+                let value = value(next, writer.capacity());
+                writer.publish(&value).unwrap();
+            }
+        }
+        Part::Loan => {
+            let mut writer = Options::new()
+                .writer_timeout(PATIENCE)
+                .open_writer(&space, NAME)
+                .unwrap();
+            for _ in 0..8 {
+                let next = board::stat(&space, NAME).unwrap().sequence + 1;
+                let value = value(next, writer.capacity());
+                let mut loan = writer.loan(value.len()).unwrap();
+                loan.copy_from_slice(&value);
+                loan.publish().unwrap();
+            }
+        }
+        Part::Read => {
+            let mut reader = Reader::open(&space, NAME).unwrap();
+            reader.read().unwrap();
+        }
+        Part::Wait => {
+            let mut reader = Reader::open(&space, NAME).unwrap();
+            reader.read().unwrap();
+            reader.wait(Some(PATIENCE)).unwrap();
+        }
+        Part::Create => drop(options(5000, WriterMode::Exclusive).writer(&space, NAME)),
+        Part::Remove => space.remove(Kind::Board, NAME).unwrap(),
+    }
+}
+
+/// Runs a part in a process of its own, which must die at the point.
+fn die_at(point: &str, part: Part, space: &Space) {
+    let output = start(point, part, space).wait_with_output().unwrap();
+    assert_eq!(
+        output.status.signal(),
+        Some(9),
+        "{part:?} did not come to {point}: {}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+}
+
+fn start(point: &str, part: Part, space: &Space) -> std::process::Child {
+    command(part, space)
+        .env("CORKBOARD_TEST_KILL_AT", point)
+        .spawn()
+        .unwrap()
+}
+
+fn command(part: Part, space: &Space) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "child_plays_its_part_until_it_is_killed"])
+        .env("CORKBOARD_TEST_PART", (part as usize).to_string())
+        .env("CORKBOARD_TEST_SPACE", space.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    command
+}
+
+/// The board works: its value is whole, and a new writer's next value reaches old and new readers.
+fn check_works(space: &Space, old: &mut Reader) {
+    let capacity = old.capacity();
+    let before = match old.read().unwrap() {
+        Some(snapshot) => {
+            assert_eq!(*snapshot, *value(snapshot.sequence(), capacity));
+            snapshot.sequence()
+        }
+        None => 0,
+    };
+    let mut writer = Options::new()
+        .writer_timeout(PATIENCE)
+        .open_writer(space, NAME)
+        .unwrap();
+    for sequence in before + 1..before + 40 {
+        assert_eq!(
+            writer.publish(&value(sequence, capacity)).unwrap(),
+            sequence
+        );
+        let snapshot = old.wait(Some(PATIENCE)).unwrap().unwrap();
+        assert_eq!(snapshot.sequence(), sequence);
+        assert_eq!(*snapshot, *value(sequence, capacity));
+    }
+    // No entry is lost: as many readers as ever hold snapshots in place, and publishing goes on.
+    let mut readers: Vec<Reader> = (0..3).map(|_| Reader::open(space, NAME).unwrap()).collect();
+    for reader in &mut readers {
+        assert!(!reader.is_observer());
+        reader.read().unwrap().unwrap();
+        for _ in 0..3 {
+            let next = old.read().unwrap().unwrap().sequence() + 1;
+            writer.publish(&value(next, capacity)).unwrap();
+        }
+    }
+    drop(readers);
+    drop(writer);
+    mend(space);
+}
+
+/// Everything that is left behind has a name, and goes away.
+fn mend(space: &Space) {
+    for finding in space.diagnose().unwrap() {
+        assert!(
+            matches!(
+                finding.problem(),
+                Problem::DeadParticipant | Problem::StaleFile | Problem::SpaceNearlyFull
+            ),
+            "{finding}"
+        );
+        if finding.is_fixable() {
+            finding.fix().unwrap();
+        }
+    }
+    let left: Vec<_> = space
+        .diagnose()
+        .unwrap()
+        .into_iter()
+        .filter(|finding| finding.problem() != Problem::SpaceNearlyFull)
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    let hidden = std::fs::read_dir(space.path())
+        .unwrap()
+        .map(|item| item.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with('.'));
+    assert_eq!(hidden.collect::<Vec<_>>(), [""; 0]);
+}
+
+fn shapes() -> [(usize, WriterMode); 4] {
+    [
+        (64, WriterMode::Exclusive),
+        (64, WriterMode::Shared),
+        (5000, WriterMode::Exclusive),
+        (5000, WriterMode::Shared),
+    ]
+}
+
+#[test]
+fn a_writer_killed_anywhere_in_a_publication_is_replaced() {
+    for (capacity, mode) in shapes() {
+        let mut points = vec![
+            "claim.locked",
+            "claim.signed",
+            "turn.taken",
+            "publish.copied",
+            "publish.copied:4",
+            "publish.stamped",
+            "publish.stamped:5",
+            "publish.latest",
+            "publish.latest:6",
+        ];
+        points.push(if capacity == 64 {
+            "publish.marked:3"
+        } else {
+            "publish.reserved:2"
+        });
+        for point in points {
+            let scratch = Scratch::new();
+            let space = scratch.space();
+            drop(options(capacity, mode).writer(&space, NAME).unwrap());
+            let mut reader = Reader::open(&space, NAME).unwrap();
+            die_at(point, Part::Publish, &space);
+            check_works(&space, &mut reader);
+        }
+    }
+}
+
+#[test]
+fn a_writer_killed_before_it_wakes_a_sleeper_strands_nobody() {
+    for (capacity, mode) in shapes() {
+        let scratch = Scratch::new();
+        let space = scratch.space();
+        drop(options(capacity, mode).writer(&space, NAME).unwrap());
+        let mut reader = Reader::open(&space, NAME).unwrap();
+        let mut sleeper = reader.try_clone().unwrap();
+        let thread = std::thread::spawn(move || {
+            let snapshot = sleeper.wait(Some(PATIENCE)).unwrap();
+            snapshot.expect("published by the one who died").sequence()
+        });
+        // The sleeper may not sleep yet; then nobody is woken and the writer goes on.
+        let child = start("publish.waking", Part::Publish, &space);
+        assert!(thread.join().unwrap() >= 1);
+        child.wait_with_output().unwrap();
+        check_works(&space, &mut reader);
+    }
+}
+
+#[test]
+fn a_writer_killed_with_a_loan_loses_only_the_loan() {
+    for mode in [WriterMode::Exclusive, WriterMode::Shared] {
+        for point in ["loan.taken", "loan.taken:5", "publish.stamped:3"] {
+            let scratch = Scratch::new();
+            let space = scratch.space();
+            drop(options(5000, mode).writer(&space, NAME).unwrap());
+            let mut reader = Reader::open(&space, NAME).unwrap();
+            die_at(point, Part::Loan, &space);
+            check_works(&space, &mut reader);
+        }
+    }
+}
+
+/// Starts a writer that stops itself in the middle of its third publication.
+fn stopped_writer(space: &Space) -> std::process::Child {
+    let child = command(Part::Publish, space)
+        .env("CORKBOARD_TEST_STOP_AT", "publish.copied:3")
+        .spawn()
+        .unwrap();
+    // SAFETY: only looks at a child of ours, and leaves its status to be waited for.
+    let stopped = unsafe {
+        let mut info = std::mem::zeroed::<libc::siginfo_t>();
+        let flags = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
+        libc::waitid(libc::P_PID, child.id(), &raw mut info, flags) == 0
+            && info.si_code == libc::CLD_STOPPED
+    };
+    assert!(stopped, "the writer stops in its publication");
+    child
+}
+
+#[test]
+fn a_standby_killed_while_it_takes_over_is_replaced_as_well() {
+    for (capacity, mode) in shapes() {
+        for point in ["takeover.locked", "takeover.exchanged", "turn.taken"] {
+            let scratch = Scratch::new();
+            let space = scratch.space();
+            drop(options(capacity, mode).writer(&space, NAME).unwrap());
+            let mut reader = Reader::open(&space, NAME).unwrap();
+            let mut owner = stopped_writer(&space);
+            let standby = start(point, Part::Publish, &space);
+            // It has an entry of its own, so it takes over instead of claiming the dead one's.
+            common::until(|| board::stat(&space, NAME).unwrap().writers.unwrap().len() == 2);
+            owner.kill().unwrap();
+            owner.wait().unwrap();
+            let output = standby.wait_with_output().unwrap();
+            assert_eq!(
+                output.status.signal(),
+                Some(9),
+                "{mode:?} did not come to {point}"
+            );
+            check_works(&space, &mut reader);
+        }
+    }
+}
+
+#[test]
+fn a_stopped_writer_keeps_its_place_and_goes_on() {
+    for (capacity, mode) in shapes() {
+        let scratch = Scratch::new();
+        let space = scratch.space();
+        drop(options(capacity, mode).writer(&space, NAME).unwrap());
+        let mut reader = Reader::open(&space, NAME).unwrap();
+        let mut stopped = stopped_writer(&space);
+        let impatient = Options::new().writer_timeout(Duration::from_millis(50));
+        let refused = impatient
+            .open_writer(&space, NAME)
+            .and_then(|mut writer| writer.publish(b"by force"));
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::WriterExists);
+        let snapshot = reader.read().unwrap().unwrap();
+        assert_eq!(snapshot.sequence(), 2, "the one before the stop");
+        assert_eq!(*snapshot, *value(2, capacity));
+        // SAFETY: a signal to a child of ours.
+        unsafe { libc::kill(stopped.id() as i32, libc::SIGCONT) };
+        assert!(stopped.wait().unwrap().success());
+        assert_eq!(reader.read().unwrap().unwrap().sequence(), 8);
+        check_works(&space, &mut reader);
+    }
+}
+
+#[test]
+fn a_reader_killed_with_or_before_a_pin_holds_nobody_up() {
+    for capacity in [64, 5000] {
+        let points: &[&str] = if capacity == 64 {
+            &["claim.locked", "claim.signed"]
+        } else {
+            &["claim.locked", "claim.signed", "pin.before", "pin.held"]
+        };
+        for point in points {
+            let scratch = Scratch::new();
+            let space = scratch.space();
+            let mut writer = options(capacity, WriterMode::Exclusive)
+                .writer(&space, NAME)
+                .unwrap();
+            writer.publish(&value(1, capacity)).unwrap();
+            let mut reader = Reader::open(&space, NAME).unwrap();
+            die_at(point, Part::Read, &space);
+            drop(writer);
+            check_works(&space, &mut reader);
+        }
+    }
+}
+
+#[test]
+fn a_reader_killed_while_it_waits_costs_nothing_visible() {
+    for (capacity, mode) in shapes() {
+        let scratch = Scratch::new();
+        let space = scratch.space();
+        let mut writer = options(capacity, mode).writer(&space, NAME).unwrap();
+        writer.publish(&value(1, capacity)).unwrap();
+        let mut reader = Reader::open(&space, NAME).unwrap();
+        die_at("wait.announced", Part::Wait, &space);
+        drop(writer);
+        check_works(&space, &mut reader);
+    }
+}
+
+#[test]
+fn a_creator_killed_half_way_leaves_a_name_that_is_free_or_whole() {
+    for point in [
+        "create.begun",
+        "create.directory",
+        "create.file",
+        "create.file:2",
+        "create.file:3",
+        "create.renamed",
+    ] {
+        let scratch = Scratch::new();
+        let space = scratch.space();
+        die_at(point, Part::Create, &space);
+        let listed = space.entries().unwrap().len();
+        assert_eq!(listed, usize::from(point == "create.renamed"), "{point}");
+        if listed == 0 {
+            let error = Reader::open(&space, NAME).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+            let stale = space.diagnose().unwrap();
+            assert!(
+                stale
+                    .iter()
+                    .any(|finding| finding.problem() == Problem::StaleFile),
+                "{point}: {stale:?}"
+            );
+        }
+        drop(
+            options(5000, WriterMode::Exclusive)
+                .writer(&space, NAME)
+                .unwrap(),
+        );
+        let mut reader = Reader::open(&space, NAME).unwrap();
+        check_works(&space, &mut reader);
+    }
+}
+
+#[test]
+fn a_remover_killed_half_way_leaves_nothing_that_cannot_be_finished() {
+    for point in ["remove.marked", "remove.renamed", "remove.deleted"] {
+        for mend_first in [false, true] {
+            let scratch = Scratch::new();
+            let space = scratch.space();
+            let mut writer = options(5000, WriterMode::Exclusive)
+                .writer(&space, NAME)
+                .unwrap();
+            die_at(point, Part::Remove, &space);
+            let error = writer.publish(b"").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Removed, "{point}");
+            drop(writer);
+            if mend_first {
+                mend(&space);
+                assert_eq!(space.entries().unwrap(), []);
+            }
+            drop(
+                options(5000, WriterMode::Exclusive)
+                    .writer(&space, NAME)
+                    .unwrap(),
+            );
+            let mut reader = Reader::open(&space, NAME).unwrap();
+            check_works(&space, &mut reader);
+        }
+    }
+}
