@@ -18,6 +18,8 @@ pub(crate) const LATEST: usize = 384;
 const SLOTS: usize = 512;
 /// Control file: the writer mutex.
 pub(crate) const MUTEX: usize = 256;
+/// Control file: how often memory of slots was given back.
+pub(crate) const RELEASES: usize = 320;
 /// Readers file: not 0 while somebody may sleep.
 pub(crate) const WAITING: usize = 256;
 /// Both tables: one more than the highest entry ever claimed.

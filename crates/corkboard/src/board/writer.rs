@@ -67,8 +67,10 @@ pub struct Writer {
     reserved: Reserved,
     /// What was pinned at the last look.
     pinned: SlotSet,
-    /// Bytes at each slot's beginning that this handle has allocated.
+    /// Bytes at each slot's beginning that this handle has allocated, if no other handle has
+    /// given any back since: `releases` is what that word was.
     populated: Vec<usize>,
+    releases: u64,
     /// The slots of a small board; `held.board` outlives them.
     small: Option<SmallSlots>,
     /// A small exclusive board, on which publishing is least work.
@@ -162,6 +164,7 @@ impl Writer {
             reserved: Reserved::default(),
             pinned: SlotSet::EMPTY,
             populated: vec![0; board.slots()],
+            releases: 0,
             // SAFETY: the writer owns a share of the board as long as it has the slots.
             small: unsafe { SmallSlots::new(&board) },
             is_simple: board.is_small() && geometry.writer_mode == WriterMode::Exclusive,
@@ -556,6 +559,9 @@ impl Writer {
 
     /// Gives a reserved slot's memory back. No reader looks into a reserved slot.
     fn depopulate(&mut self, slot: usize) {
+        // Relaxed: others look at it in their turn, which comes after ours.
+        let releases = self.control.mapping().word(RELEASES);
+        self.releases = releases.fetch_add(1, Ordering::Relaxed) + 1;
         let board = self.board();
         let len = board.geometry.capacity.next_multiple_of(4096);
         let _ = board.data.release(board.payload_at(slot), len);
@@ -623,6 +629,15 @@ impl Writer {
         let Outcome::HeldBy(holder) = locked else {
             hook::point("turn.taken");
             self.latest = self.load_latest().inspect_err(|_| self.unlock())?;
+            let releases = self
+                .control
+                .mapping()
+                .word(RELEASES)
+                .load(Ordering::Relaxed);
+            if releases != self.releases {
+                self.releases = releases;
+                self.populated.fill(0);
+            }
             return Ok(());
         };
         let record = self.control.record(holder);
