@@ -5,76 +5,189 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::Scratch;
-use corkboard::board::{Options, Reader, Writer, WriterMode};
+use corkboard::board::{self, Options, Reader, Writer, WriterMode};
 use corkboard::{ErrorKind, Space};
+
+/// How many processes to kill at random; more in the long run of the gate.
+fn kills() -> u32 {
+    match std::env::var("CORKBOARD_TEST_KILLS") {
+        Ok(count) => count.parse().expect("a number of kills"),
+        Err(_) => 200,
+    }
+}
+
+/// A value that says of each of its words which publication it belongs to.
+fn fill(value: &mut [u8], number: u64) {
+    for (index, word) in value.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        *word = (number ^ index as u64).to_ne_bytes();
+    }
+}
+
+fn check(value: &[u8]) {
+    let words = value.as_chunks::<8>().0;
+    let number = u64::from_ne_bytes(words[0]);
+    for (index, word) in words.iter().enumerate() {
+        assert_eq!(u64::from_ne_bytes(*word), number ^ index as u64, "torn");
+    }
+}
 
 /// Not a test of its own: the part that the killed processes play.
 #[test]
-fn child_publishes_until_it_is_killed() {
-    let Ok(directory) = std::env::var("CORKBOARD_TEST_CHILD") else {
+fn child_works_until_it_is_killed() {
+    let Ok(part) = std::env::var("CORKBOARD_TEST_CHILD") else {
         return;
     };
-    let space = Space::at(directory).unwrap();
-    let options = Options::new().writer_timeout(Duration::from_secs(30));
-    let mut writer = options.writer(&space, "x").unwrap();
-    for byte in (0..=u8::MAX).cycle() {
-        writer.publish(&vec![byte; writer.capacity()]).unwrap();
+    let space = Space::at(std::env::var("CORKBOARD_TEST_SPACE").unwrap()).unwrap();
+    let patience = Duration::from_secs(60);
+    match part.as_str() {
+        "writer" => {
+            let options = Options::new().writer_timeout(patience);
+            let mut writer = options.open_writer(&space, "x").unwrap();
+            let mut value = vec![0; writer.capacity()];
+            for number in u64::from(std::process::id()) << 32.. {
+                if number % 3 == 0 {
+                    let mut loan = writer.loan(value.len()).unwrap();
+                    fill(&mut loan, number);
+                    loan.publish().unwrap();
+                } else {
+                    fill(&mut value, number);
+                    writer.publish(&value).unwrap();
+                }
+            }
+        }
+        "reader" => {
+            let mut reader = Reader::open(&space, "x").unwrap();
+            let mut last = 0;
+            for turn in 0_u64.. {
+                let snapshot = if turn % 2 == 0 {
+                    reader.wait(Some(patience)).unwrap().expect("not stuck")
+                } else {
+                    reader.read().unwrap().expect("there is a value")
+                };
+                check(&snapshot);
+                assert!(snapshot.sequence() >= last, "backwards");
+                last = snapshot.sequence();
+            }
+        }
+        other => panic!("no part {other}"),
+    }
+}
+
+/// A process that is always there: killed and started again.
+struct Worker {
+    part: &'static str,
+    child: Child,
+}
+
+impl Worker {
+    fn start(part: &'static str, space: &Space) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_works_until_it_is_killed"])
+            .env("CORKBOARD_TEST_CHILD", part)
+            .env("CORKBOARD_TEST_SPACE", space.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { part, child }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "{} ended by itself", self.part);
     }
 }
 
 #[test]
-fn killed_writers_are_replaced_and_nothing_is_torn() {
-    for (capacity, mode) in [
+fn killed_writers_and_readers_leave_nothing_torn_stuck_or_lost() {
+    let shapes = [
         (64, WriterMode::Exclusive),
         (50_000, WriterMode::Exclusive),
         (64, WriterMode::Shared),
         (50_000, WriterMode::Shared),
-    ] {
+    ];
+    let mut takeovers = Vec::new();
+    for (shape, (capacity, mode)) in shapes.into_iter().enumerate() {
         let scratch = Scratch::new();
         let space = scratch.space();
-        drop(
-            Options::new()
-                .capacity(capacity)
-                .writer_mode(mode)
-                .writer(&space, "x")
-                .unwrap(),
-        );
+        let options = Options::new()
+            .capacity(capacity)
+            .writer_mode(mode)
+            .max_readers(6);
+        let mut first = options.writer(&space, "x").unwrap();
+        let mut value = vec![0; capacity];
+        fill(&mut value, 1);
+        first.publish(&value).unwrap();
+        drop(first);
         let mut reader = Reader::open(&space, "x").unwrap();
-        let start = || {
-            Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "child_publishes_until_it_is_killed"])
-                .env("CORKBOARD_TEST_CHILD", &scratch.0)
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap()
-        };
-        let mut active = start();
         let mut last = 0;
-        for round in 0..25u32 {
-            let standby = start();
-            let until = Instant::now() + Duration::from_micros(u64::from(round * 977 % 20_000));
-            loop {
-                let snapshot = reader.wait(Some(Duration::from_secs(30))).unwrap();
-                let snapshot = snapshot.expect("a standby takes over");
-                assert!(snapshot.sequence() > last);
-                last = snapshot.sequence();
-                assert_eq!(snapshot.len(), capacity);
-                assert!(snapshot.iter().all(|byte| *byte == snapshot[0]));
-                if Instant::now() >= until {
-                    break;
+        let mut workers: Vec<Worker> = ["writer", "writer", "reader", "reader"]
+            .map(|part| Worker::start(part, &space))
+            .into();
+        let mut seed = 0x9E37_79B9 + shape as u64;
+        for _ in 0..kills() / 4 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let until = Instant::now() + Duration::from_nanos((seed >> 33) % 6_000_000);
+            while Instant::now() < until {
+                if let Some(snapshot) = reader.wait(Some(Duration::from_millis(1))).unwrap() {
+                    check(&snapshot);
+                    assert!(snapshot.sequence() > last, "backwards");
+                    last = snapshot.sequence();
                 }
             }
-            active.kill().unwrap();
-            active.wait().unwrap();
-            active = standby;
+            let which = (seed >> 60) as usize % workers.len();
+            let part = workers[which].part;
+            workers.remove(which).kill();
+            let killed = Instant::now();
+            let next = reader.wait(Some(Duration::from_secs(60))).unwrap();
+            check(&next.expect("somebody goes on publishing"));
+            if part == "writer" {
+                takeovers.push(killed.elapsed());
+            }
+            workers.push(Worker::start(part, &space));
         }
-        active.kill().unwrap();
-        active.wait().unwrap();
+        for worker in workers {
+            worker.kill();
+        }
+        // No slot and no entry is lost: as many readers as ever hold a value each.
+        let mut writer = Writer::open(&space, "x").unwrap();
+        let mut readers: Vec<Reader> = (0..5).map(|_| Reader::open(&space, "x").unwrap()).collect();
+        for (number, reader) in readers.iter_mut().enumerate() {
+            assert!(!reader.is_observer());
+            fill(&mut value, number as u64);
+            writer.publish(&value).unwrap();
+            check(&reader.read().unwrap().unwrap());
+        }
+        for number in 0..100 {
+            fill(&mut value, number);
+            writer.publish(&value).unwrap();
+        }
+        drop((readers, writer));
+        for finding in space.diagnose().unwrap() {
+            if finding.is_fixable() {
+                finding.fix().unwrap();
+            }
+        }
+        let stat = board::stat(&space, "x").unwrap();
+        assert_eq!(stat.writers.unwrap(), []);
+        assert_eq!(stat.readers.len(), 1, "only our own");
+        let files: Vec<_> = std::fs::read_dir(space.path()).unwrap().collect();
+        assert_eq!(files.len(), 1, "{files:?}");
     }
+    takeovers.sort();
+    let quantile = |part: f64| takeovers[((takeovers.len() - 1) as f64 * part) as usize];
+    println!(
+        "{} writers killed; next value after {:?} (p50), {:?} (p99), {:?} (longest)",
+        takeovers.len(),
+        quantile(0.5),
+        quantile(0.99),
+        quantile(1.0),
+    );
 }
 
 /// Not a test of its own: a daemon that forks, closes its descriptors, and goes on publishing.
