@@ -14,7 +14,7 @@ use crate::board::{LARGE, SMALL, Shape};
 use crate::measure::{Effort, median};
 use crate::payload::LONG;
 use crate::process;
-use crate::report::significant;
+use crate::report::{self, significant};
 use crate::rows::{self, Outcome, Run, attached, publish, read, round_trip, saturate};
 use crate::scratch::Scratch;
 use crate::{Arguments, write_json};
@@ -263,6 +263,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             "met": met,
         }));
     }
+    report::print_disturbances(&mut std::io::stderr())?;
     write_json(arguments, results.into())?;
     eprintln!("{missed} of {} missed", thresholds.len());
     Ok(ExitCode::from(u8::from(missed > 0)))

@@ -74,13 +74,14 @@ impl Link for CacheLines {
     }
 
     #[inline(always)]
-    fn receive(&mut self) -> Result<Option<Proof>> {
+    fn receive(&mut self, value: &mut Proof) -> Result<bool> {
         let number = self.page.word(self.back).load(Ordering::Acquire);
         if number == self.seen {
-            return Ok(None);
+            return Ok(false);
         }
         self.seen = number;
-        Ok(Some(Proof::new(number)))
+        *value = Proof::new(number);
+        Ok(true)
     }
 }
 
@@ -120,7 +121,7 @@ impl Link for Futexes {
         Ok(())
     }
 
-    fn receive(&mut self) -> Result<Option<Proof>> {
+    fn receive(&mut self, value: &mut Proof) -> Result<bool> {
         let seen = self.lines.seen as u32;
         let word = self.half(self.lines.back);
         let mut number = word.load(Ordering::Acquire);
@@ -132,9 +133,10 @@ impl Link for Futexes {
             number = word.load(Ordering::Acquire);
         }
         if number == seen {
-            return Ok(None);
+            return Ok(false);
         }
         self.lines.seen = u64::from(number);
-        Ok(Some(Proof::new(u64::from(number))))
+        *value = Proof::new(u64::from(number));
+        Ok(true)
     }
 }

@@ -125,6 +125,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             sections.push(section.json());
         }
     }
+    report::print_disturbances(&mut table)?;
     write_json(arguments, serde_json::Value::Array(sections))?;
     Ok(ExitCode::SUCCESS)
 }

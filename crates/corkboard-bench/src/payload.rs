@@ -97,7 +97,7 @@ impl Source {
 /// A reader that sees words of two publications cannot take them for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
-pub struct Proof([u64; SHORT / 8]);
+pub struct Proof(pub [u8; SHORT]);
 
 const DISGUISE: [u64; SHORT / 8] = [
     0,
@@ -113,35 +113,30 @@ const DISGUISE: [u64; SHORT / 8] = [
 impl Proof {
     #[inline(always)]
     pub fn new(number: u64) -> Self {
-        Self(DISGUISE.map(|word| word ^ number))
+        let mut bytes = [0; SHORT];
+        let (words, _) = bytes.as_chunks_mut::<8>();
+        for (word, disguise) in words.iter_mut().zip(DISGUISE) {
+            *word = (disguise ^ number).to_le_bytes();
+        }
+        Self(bytes)
     }
 
     /// The first word is not disguised.
     #[inline(always)]
     pub fn number(&self) -> u64 {
-        self.0[0]
+        u64::from_le_bytes(self.0.as_chunks().0[0])
     }
 
+    /// The number that `bytes` prove, or `None` when they are torn, cut or foreign.
     #[inline(always)]
-    pub fn bytes(&self) -> [u8; SHORT] {
-        let mut bytes = [0; SHORT];
-        let (words, _) = bytes.as_chunks_mut::<8>();
-        for (to, from) in words.iter_mut().zip(self.0) {
-            *to = from.to_le_bytes();
-        }
-        bytes
-    }
-
-    /// The value that `bytes` are, or `None` when they are torn, cut or foreign.
-    #[inline(always)]
-    pub fn check(bytes: &[u8]) -> Option<Self> {
+    pub fn check(bytes: &[u8]) -> Option<u64> {
         let bytes: &[u8; SHORT] = bytes.try_into().ok()?;
         let (words, _) = bytes.as_chunks::<8>();
         let number = u64::from_le_bytes(words[0]);
         let differences = words.iter().zip(DISGUISE).fold(0, |all, (word, disguise)| {
             all | (u64::from_le_bytes(*word) ^ disguise ^ number)
         });
-        (differences == 0).then(|| Self::new(number))
+        (differences == 0).then_some(number)
     }
 }
 
@@ -175,8 +170,8 @@ mod tests {
 
     #[test]
     fn a_proof_cannot_be_mixed() {
-        let (one, two) = (Proof::new(41).bytes(), Proof::new(42).bytes());
-        assert_eq!(Proof::check(&one), Some(Proof::new(41)));
+        let (one, two) = (Proof::new(41).0, Proof::new(42).0);
+        assert_eq!(Proof::check(&one), Some(41));
         for cut in 1..SHORT - 8 {
             let mixed = [&one[..cut], &two[cut..]].concat();
             assert_eq!(Proof::check(&mixed), None, "mixed at {cut}");

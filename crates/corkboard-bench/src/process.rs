@@ -25,14 +25,25 @@ pub fn pin(core: usize) -> Result<()> {
     rustix::thread::sched_setaffinity(None, &set).with_context(|| format!("pin to core {core}"))
 }
 
-/// How often the thread has gone to sleep of its own accord: one per futex wait that slept.
+/// How often a process's main thread has gone to sleep of its own accord: once per futex wait that
+/// slept.
 pub fn voluntary_switches(process: u32) -> Result<u64> {
+    switches(process, "voluntary_ctxt_switches:")
+}
+
+/// How often this process's main thread has been made to wait for others: on a quiet machine
+/// hardly ever.
+pub fn involuntary_switches() -> Result<u64> {
+    switches(std::process::id(), "nonvoluntary_ctxt_switches:")
+}
+
+fn switches(process: u32, kind: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     status
         .lines()
-        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))
+        .find_map(|line| line.strip_prefix(kind))
         .and_then(|count| count.trim().parse().ok())
-        .context("/proc/PID/status has no voluntary_ctxt_switches")
+        .with_context(|| format!("/proc/{process}/status has no {kind}"))
 }
 
 /// A process that plays a role on the other core. Dropping it kills it.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::measure::Effort;
+use crate::process;
 use crate::rows::{Group, Outcome};
 
 /// One measured row.
@@ -105,6 +106,18 @@ pub fn print_preface(to: &mut impl Write, effort: Effort) -> Result<()> {
          mean of a batch and the quantiles are over batches. A time stamp costs {} ns, which is in\n\
          every time without `~` and subtracted from none.",
         significant(stamp.p50),
+    )?;
+    Ok(())
+}
+
+/// How quiet the machine was, which only the user can judge.
+pub fn print_disturbances(to: &mut impl Write) -> Result<()> {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
+    let switches = process::involuntary_switches()?;
+    writeln!(
+        to,
+        "\nOther programs interrupted the measuring side {switches} times; the load is {load} now."
     )?;
     Ok(())
 }

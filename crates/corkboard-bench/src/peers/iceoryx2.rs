@@ -14,7 +14,7 @@ use iceoryx2::prelude::*;
 use iceoryx2::service::port_factory::blackboard;
 
 use crate::clock::ticks;
-use crate::link::{END, Link, SLICE, Side};
+use crate::link::{END, Link, SLICE, Side, number_of};
 use crate::measure::{Effort, Summary, each};
 use crate::payload::{LONG, Proof, SHORT, Source, consume};
 use crate::scratch::Scratch;
@@ -186,17 +186,17 @@ impl Link for Services {
     #[inline(always)]
     fn send(&mut self, value: &Proof) -> Result<()> {
         let loan = self.out.loan_uninit()?;
-        loan.write_payload(value.bytes()).send()?;
+        loan.write_payload(value.0).send()?;
         Ok(())
     }
 
     #[inline(always)]
-    fn receive(&mut self) -> Result<Option<Proof>> {
-        let Some(sample) = self.back.receive()? else {
-            return Ok(None);
-        };
-        let value = Proof::check(sample.payload()).context("a torn value came back")?;
-        Ok(Some(value))
+    fn receive(&mut self, value: &mut Proof) -> Result<bool> {
+        let sample = self.back.receive()?;
+        if let Some(sample) = &sample {
+            value.0 = *sample.payload();
+        }
+        Ok(sample.is_some())
     }
 }
 
@@ -243,15 +243,18 @@ impl Link for Events {
         Ok(())
     }
 
-    fn receive(&mut self) -> Result<Option<Proof>> {
+    fn receive(&mut self, value: &mut Proof) -> Result<bool> {
         let (mut next, mut last) = (0, false);
         let heard = |event: EventActivation| {
             next += 1;
             last |= event.id == LAST_ROUND;
         };
         self.back.timed_wait(heard, SLICE)?;
-        self.rounds += next;
-        let number = if last { END } else { self.rounds };
-        Ok((next > 0).then(|| Proof::new(number)))
+        if next > 0 {
+            let number = if last { END } else { number_of(self.rounds) };
+            *value = Proof::new(number);
+            self.rounds += next;
+        }
+        Ok(next > 0)
     }
 }

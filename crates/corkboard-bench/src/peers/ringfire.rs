@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use ringfire::{BlackboardConsumer, BlackboardProducer, RingConsumer, RingProducer};
 
 use crate::link::{Link, Side};
@@ -74,16 +74,16 @@ impl Rings {
 impl Link for Rings {
     #[inline(always)]
     fn send(&mut self, value: &Proof) -> Result<()> {
-        self.out.push(&value.bytes());
+        self.out.push(&value.0);
         Ok(())
     }
 
     #[inline(always)]
-    fn receive(&mut self) -> Result<Option<Proof>> {
-        let Some(value) = self.back.try_recv() else {
-            return Ok(None);
-        };
-        let value = Proof::check(&value).context("a torn value came back")?;
-        Ok(Some(value))
+    fn receive(&mut self, value: &mut Proof) -> Result<bool> {
+        let record = self.back.try_recv();
+        if let Some(record) = record {
+            value.0 = record;
+        }
+        Ok(record.is_some())
     }
 }
