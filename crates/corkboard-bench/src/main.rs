@@ -68,6 +68,9 @@ enum Part {
     #[command(flatten)]
     Far(rows::round_trip::Far),
     Publish(rows::saturate::Writing),
+    KeepAwake {
+        core: usize,
+    },
 }
 
 fn main() -> ExitCode {
@@ -89,6 +92,7 @@ fn play(scratch: &std::path::Path, part: &Part) -> Result<ExitCode> {
     match part {
         Part::Far(far) => far.play(&scratch)?,
         Part::Publish(writing) => writing.play(&scratch)?,
+        Part::KeepAwake { core } => process::keep_awake(*core)?,
     }
     Ok(ExitCode::SUCCESS)
 }

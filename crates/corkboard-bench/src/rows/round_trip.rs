@@ -4,6 +4,11 @@
 //! round, is read and checked in full on both sides, and is sent back by the same loop. Spinning
 //! rounds follow one another at once; sleeping rounds begin when the far side has been asleep for
 //! 2 ms.
+//!
+//! Sleeping is measured twice. On a virtual machine most of the time goes into waking a halted
+//! processor, whatever the transport; so once both cores are kept from halting by tasks of the
+//! idle class, which shows what the transports and the kernel's scheduler need, and once they are
+//! left alone, which shows what a program on an otherwise idle machine will see.
 
 use std::process::Stdio;
 
@@ -17,11 +22,12 @@ use crate::link::{Link, Side, echo, sleep, spin};
 use crate::peers::iceoryx2::{Events, Services};
 use crate::peers::ringfire::Rings;
 use crate::peers::socket::Socket;
-use crate::process::{Peer, say_ready};
+use crate::process::{Peer, keep_both_awake, say_ready};
 use crate::scratch::Scratch;
 
-pub const SPINNING: &str = "round trip 64 B between processes, spinning";
-pub const SLEEPING: &str = "round trip 64 B between processes, sleeping";
+pub const SPINNING: &str = "round trip 64 B, spinning";
+pub const SLEEPING: &str = "round trip 64 B, sleeping, cores kept awake";
+const HALTING: &str = "round trip 64 B, sleeping, cores halted";
 pub const RING: &str = "ringfire ring";
 pub const PUB_SUB: &str = "iceoryx2 pub/sub";
 pub const EVENT: &str = "iceoryx2 event (no value)";
@@ -106,22 +112,34 @@ pub fn groups() -> Vec<Group> {
                 spinning(PUB_SUB, &["services"], Services::open),
             ],
         },
-        Group {
-            title: SLEEPING,
-            references: vec![("futex", FUTEX), ("iceoryx2", EVENT)],
-            rows: vec![
-                sleeping(FUTEX, &["futexes"], Futexes::open),
-                sleeping_boards(Shape::verified(SMALL)),
-                sleeping_boards(Shape::verified(LARGE)),
-                sleeping(EVENT, &["events"], Events::open),
-                Row::new("Unix stream socket", |run| {
-                    let (mut near, far) = Socket::pair()?;
-                    let peer = Peer::spawn(run.scratch, &["socket", "socket"], Stdio::from(far))?;
-                    slept(run, &mut near, peer)
-                }),
-            ],
-        },
+        sleeping_group(SLEEPING, Cores::Awake),
+        sleeping_group(HALTING, Cores::Alone),
     ]
+}
+
+/// What the cores do while both sides sleep.
+#[derive(Clone, Copy)]
+enum Cores {
+    Awake,
+    Alone,
+}
+
+fn sleeping_group(title: &'static str, cores: Cores) -> Group {
+    Group {
+        title,
+        references: vec![("futex", FUTEX), ("iceoryx2", EVENT)],
+        rows: vec![
+            sleeping(FUTEX, cores, &["futexes"], Futexes::open),
+            sleeping_boards(Shape::verified(SMALL), cores),
+            sleeping_boards(Shape::verified(LARGE), cores),
+            sleeping(EVENT, cores, &["events"], Events::open),
+            Row::new("Unix stream socket", move |run| {
+                let (mut near, far) = Socket::pair()?;
+                let peer = Peer::spawn(run.scratch, &["socket", "socket"], Stdio::from(far))?;
+                slept(run, &mut near, peer, cores)
+            }),
+        ],
+    }
 }
 
 type Open<L> = fn(&Scratch, &str, Side) -> Result<L>;
@@ -135,12 +153,17 @@ fn spinning<L: Link + 'static>(label: &str, role: &'static [&str], open: Open<L>
     })
 }
 
-fn sleeping<L: Link + 'static>(label: &str, role: &'static [&str], open: Open<L>) -> Row {
+fn sleeping<L: Link + 'static>(
+    label: &str,
+    cores: Cores,
+    role: &'static [&str],
+    open: Open<L>,
+) -> Row {
     Row::new(label, move |run| {
         let (mut near, peer) = connect(run.scratch, role, |name| {
             open(run.scratch, name, Side::Near)
         })?;
-        slept(run, &mut near, peer)
+        slept(run, &mut near, peer, cores)
     })
 }
 
@@ -151,10 +174,10 @@ fn spinning_boards(shape: Shape) -> Row {
     })
 }
 
-fn sleeping_boards(shape: Shape) -> Row {
+fn sleeping_boards(shape: Shape, cores: Cores) -> Row {
     Row::new(shape.label(), move |run| {
         let (mut near, peer) = connect_boards::<true>(run.scratch, shape)?;
-        slept(run, &mut near, peer)
+        slept(run, &mut near, peer, cores)
     })
 }
 
@@ -164,9 +187,12 @@ fn spun(run: Run, near: &mut impl Link, peer: Peer) -> Result<Outcome> {
     Ok(summary.into())
 }
 
-fn slept(run: Run, near: &mut impl Link, peer: Peer) -> Result<Outcome> {
-    let mut peer = peer;
+fn slept(run: Run, near: &mut impl Link, mut peer: Peer, cores: Cores) -> Result<Outcome> {
     peer.await_ready()?;
+    let _awake = match cores {
+        Cores::Awake => Some(keep_both_awake(run.scratch)?),
+        Cores::Alone => None,
+    };
     let slept = sleep(near, run.effort.samples(1_000), &peer)?;
     peer.finish()?;
     Ok(Outcome {
