@@ -1,0 +1,270 @@
+//! `--check`: the promises about speed, each held against its limit.
+//!
+//! Everything that a threshold compares is measured eleven times, in turns: absolute times drift
+//! on shared machines, ratios within one turn hardly do. The median of the ratios counts.
+
+use std::collections::BTreeMap;
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::board::{LARGE, SMALL, Shape};
+use crate::measure::{Effort, median};
+use crate::payload::LONG;
+use crate::process;
+use crate::report::{self, significant};
+use crate::rows::{self, Outcome, Run, attached, publish, read, round_trip, saturate};
+use crate::scratch::Scratch;
+use crate::{Arguments, write_json};
+
+const TURNS: usize = 11;
+
+/// A row, by group and label.
+type Key = (&'static str, String);
+
+/// What is compared with the limit.
+enum Value {
+    /// The row's median divided by another's.
+    Ratio(Key, Key),
+    /// The row's median in nanoseconds.
+    Median(Key),
+    /// The row's 99.9th percentile in nanoseconds.
+    Tail(Key),
+    /// One of the row's counts: the worst turn.
+    Worst(Key, &'static str),
+    /// One of the row's rates: the median of its turns.
+    Rate(Key, &'static str),
+}
+
+struct Threshold {
+    promise: String,
+    value: Value,
+    least: f64,
+    most: f64,
+}
+
+fn thresholds() -> Vec<Threshold> {
+    let mut all = Vec::new();
+    let mut at_most = |promise: &str, value, most| {
+        all.push(Threshold {
+            promise: promise.into(),
+            value,
+            least: f64::NEG_INFINITY,
+            most,
+        });
+    };
+    let [small, large, long] = [SMALL, LARGE, LONG]
+        .map(|capacity| [Shape::unverified, Shape::verified].map(|shape| shape(capacity).label()));
+    let [unverified_small, verified_small] = small;
+    let [unverified_large, verified_large] = large;
+    let [_, verified_long] = long;
+
+    let ratio = |group, ours: &str, theirs: &str| {
+        Value::Ratio((group, ours.into()), (group, theirs.into()))
+    };
+    for (board, ours) in [("small", &verified_small), ("large", &verified_large)] {
+        let promise = format!("read 64 B unchanged, {board} board, of mmap-sync's");
+        at_most(&promise, ratio(read::TITLE, ours, read::MMAP_SYNC), 0.15);
+        let promise = format!("read 64 B unchanged, {board} board, of ringfire's");
+        at_most(&promise, ratio(read::TITLE, ours, read::RINGFIRE), 0.30);
+    }
+    at_most(
+        "publish 64 B verified, of mmap-sync's write_raw",
+        ratio(publish::SHORT_TITLE, &verified_small, publish::MMAP_SYNC),
+        0.08,
+    );
+    at_most(
+        "publish 64 B unverified, of memcpy",
+        ratio(publish::SHORT_TITLE, &unverified_small, publish::MEMCPY),
+        7.0,
+    );
+    for (promise, ours, theirs, most) in [
+        (
+            "small, unverified, of ringfire's ring",
+            &unverified_small,
+            round_trip::RING,
+            1.1,
+        ),
+        (
+            "small, verified, of ringfire's ring",
+            &verified_small,
+            round_trip::RING,
+            1.7,
+        ),
+        (
+            "large, unverified, of iceoryx2",
+            &unverified_large,
+            round_trip::PUB_SUB,
+            0.30,
+        ),
+        (
+            "large, verified, of iceoryx2",
+            &verified_large,
+            round_trip::PUB_SUB,
+            0.45,
+        ),
+    ] {
+        let promise = format!("round trip spinning, {promise}");
+        at_most(&promise, ratio(round_trip::SPINNING, ours, theirs), most);
+    }
+    at_most(
+        "round trip sleeping, of iceoryx2's event",
+        ratio(round_trip::SLEEPING, &verified_small, round_trip::EVENT),
+        0.5,
+    );
+    at_most(
+        "publish 1 MiB verified, of mmap-sync's write_raw",
+        ratio(publish::LONG_TITLE, &verified_long, publish::MMAP_SYNC),
+        0.5,
+    );
+    at_most(
+        "publish 1 MiB verified, of memcpy",
+        ratio(publish::LONG_TITLE, &verified_long, publish::MEMCPY),
+        1.7,
+    );
+    at_most(
+        "publish a filled loan of 1 MiB unverified, ns",
+        Value::Median((publish::LOAN_TITLE, publish::LOAN.into())),
+        100.0,
+    );
+    for (board, title) in [
+        ("small", attached::SMALL_TITLE),
+        ("large", attached::LARGE_TITLE),
+    ] {
+        let (_, none) = attached::LABELS[0];
+        for (_, some) in &attached::LABELS[1..] {
+            let promise = format!("publish 64 B with {some}, {board} board, of with none");
+            at_most(&promise, ratio(title, some, none), 2.0);
+        }
+    }
+    for ours in [
+        &unverified_small,
+        &verified_small,
+        &unverified_large,
+        &verified_large,
+    ] {
+        let key = || (saturate::TITLE, ours.clone());
+        let name = ours.trim_start_matches("corkboard, ");
+        let promise = format!("read from a saturating writer, p99.9 ns, {name}");
+        at_most(&promise, Value::Tail(key()), 2_000.0);
+        let promise = format!("torn values, {name}");
+        at_most(&promise, Value::Worst(key(), saturate::TORN), 0.0);
+        let promise = format!("steps backwards, {name}");
+        at_most(&promise, Value::Worst(key(), saturate::BACKWARDS), 0.0);
+    }
+    // Once a round, give or take what one slice that ran out adds.
+    let key = (round_trip::SLEEPING, verified_small);
+    all.push(Threshold {
+        promise: "round trip sleeping, sleeps of the far side in a round".into(),
+        value: Value::Rate(key, round_trip::FAR_SLEEPS),
+        least: 0.95,
+        most: 1.05,
+    });
+    all
+}
+
+impl Value {
+    fn keys(&self) -> Vec<&Key> {
+        match self {
+            Self::Ratio(ours, theirs) => vec![ours, theirs],
+            Self::Median(key) | Self::Tail(key) | Self::Worst(key, _) | Self::Rate(key, _) => {
+                vec![key]
+            }
+        }
+    }
+
+    fn of(&self, turns: &BTreeMap<Key, Vec<Outcome>>) -> f64 {
+        let each = |key: &Key, value: &dyn Fn(&Outcome) -> f64| -> Vec<f64> {
+            turns.get(key).into_iter().flatten().map(value).collect()
+        };
+        let p50 = |outcome: &Outcome| outcome.summary.p50;
+        let fact = |name: &'static str| {
+            move |outcome: &Outcome| {
+                let found = outcome.facts.iter().find(|(fact, _)| *fact == name);
+                found.map_or(f64::NAN, |(_, value)| *value)
+            }
+        };
+        match self {
+            Self::Ratio(ours, theirs) => {
+                let pairs = each(ours, &p50).into_iter().zip(each(theirs, &p50));
+                median(pairs.map(|(ours, theirs)| ours / theirs).collect())
+            }
+            Self::Median(key) => median(each(key, &p50)),
+            Self::Tail(key) => median(each(key, &|outcome| outcome.summary.p999)),
+            Self::Rate(key, name) => median(each(key, &fact(name))),
+            Self::Worst(key, name) => each(key, &fact(name)).into_iter().fold(0.0, f64::max),
+        }
+    }
+}
+
+/// Measures, prints a line for each threshold, and says by the exit code whether all were met.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    process::pin(process::NEAR)?;
+    let scratch = Scratch::create()?;
+    let filter = arguments.filter.as_deref().unwrap_or_default();
+    let mut thresholds = thresholds();
+    thresholds.retain(|threshold| threshold.promise.contains(filter));
+    let needed = |group: &rows::Group, row: &rows::Row| {
+        let values = thresholds
+            .iter()
+            .flat_map(|threshold| threshold.value.keys());
+        values
+            .into_iter()
+            .any(|key| key.0 == group.title && key.1 == row.label)
+    };
+    let groups = rows::all();
+    let mut turns = BTreeMap::<Key, Vec<Outcome>>::new();
+    for turn in 1..=TURNS {
+        eprint!("\rturn {turn} of {TURNS} ");
+        for group in &groups {
+            for row in group.rows.iter().filter(|row| needed(group, row)) {
+                let outcome = row.measure(Run {
+                    scratch: &scratch,
+                    effort: Effort::Turn,
+                });
+                let outcome = outcome.with_context(|| format!("{}: {}", group.title, row.label))?;
+                let key = (group.title, row.label.clone());
+                turns.entry(key).or_default().push(outcome);
+            }
+        }
+    }
+    eprintln!();
+    let to_stdout = arguments
+        .json
+        .as_ref()
+        .is_some_and(|path| path.as_os_str() == "-");
+    let mut missed = 0;
+    let mut results = Vec::new();
+    for threshold in &thresholds {
+        let value = threshold.value.of(&turns);
+        // Not a number is a miss, too.
+        let met = value >= threshold.least && value <= threshold.most;
+        missed += usize::from(!met);
+        let verdict = if met { "ok    " } else { "MISSED" };
+        let limit = match threshold.least {
+            f64::NEG_INFINITY => format!("<= {}", significant(threshold.most)),
+            least => format!("{}..{}", significant(least), significant(threshold.most)),
+        };
+        if !to_stdout {
+            writeln!(
+                stdout(),
+                "{verdict}  {:<72}{:>9}   {limit}",
+                threshold.promise,
+                significant(value),
+            )?;
+        }
+        results.push(json!({
+            "promise": threshold.promise,
+            "value": value,
+            "least": threshold.least.is_finite().then_some(threshold.least),
+            "most": threshold.most,
+            "met": met,
+        }));
+    }
+    report::print_disturbances(&mut std::io::stderr())?;
+    write_json(arguments, results.into())?;
+    eprintln!("{missed} of {} missed", thresholds.len());
+    Ok(ExitCode::from(u8::from(missed > 0)))
+}

@@ -1,0 +1,77 @@
+//! What is measured: groups of rows that can be compared with one another.
+
+pub mod attached;
+pub mod publish;
+pub mod read;
+pub mod round_trip;
+pub mod saturate;
+
+use anyhow::Result;
+
+use crate::measure::{Effort, Summary};
+use crate::scratch::Scratch;
+
+/// What every row is given.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    pub scratch: &'a Scratch,
+    pub effort: Effort,
+}
+
+/// What a row finds out.
+pub struct Outcome {
+    pub summary: Summary,
+    /// Counts and rates that are not times, by name.
+    pub facts: Vec<(&'static str, f64)>,
+}
+
+impl From<Summary> for Outcome {
+    fn from(summary: Summary) -> Self {
+        let facts = Vec::new();
+        Self { summary, facts }
+    }
+}
+
+type Measure = Box<dyn Fn(Run) -> Result<Outcome>>;
+
+/// One line of the table: somebody doing the group's operation.
+pub struct Row {
+    pub label: String,
+    measure: Measure,
+}
+
+impl Row {
+    fn new(label: impl Into<String>, measure: impl Fn(Run) -> Result<Outcome> + 'static) -> Self {
+        Self {
+            label: label.into(),
+            measure: Box::new(measure),
+        }
+    }
+
+    /// Sets up, warms up, measures and clears away, each time anew.
+    pub fn measure(&self, run: Run) -> Result<Outcome> {
+        (self.measure)(run)
+    }
+}
+
+/// An operation, and everybody who does it.
+pub struct Group {
+    pub title: &'static str,
+    /// The rows that the others are divided by: a short heading, and the row's label.
+    pub references: Vec<(&'static str, &'static str)>,
+    pub rows: Vec<Row>,
+}
+
+/// Everything, in the order in which it is printed.
+pub fn all() -> Vec<Group> {
+    [
+        publish::groups(),
+        read::groups(),
+        round_trip::groups(),
+        saturate::groups(),
+        attached::groups(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

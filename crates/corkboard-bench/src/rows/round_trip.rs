@@ -1,0 +1,238 @@
+//! 64 bytes to another process on another core, and back.
+//!
+//! Fair, because both sides are real processes pinned to one core each, the value differs in every
+//! round, is read and checked in full on both sides, and is sent back by the same loop. Spinning
+//! rounds follow one another at once; sleeping rounds begin when the far side has been asleep for
+//! 2 ms.
+//!
+//! Sleeping is measured twice. On a virtual machine most of the time goes into waking a halted
+//! processor, whatever the transport; so once both cores are kept from halting by tasks of the
+//! idle class, which shows what the transports and the kernel's scheduler need, and once they are
+//! left alone, which shows what a program on an otherwise idle machine will see.
+
+use std::process::Stdio;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use super::{Group, Outcome, Row, Run};
+use crate::board::{Boards, LARGE, SMALL, Shape};
+use crate::floors::{CacheLines, Futexes};
+use crate::link::{Link, Side, echo, sleep, spin};
+use crate::peers::iceoryx2::{Events, Services};
+use crate::peers::ringfire::Rings;
+use crate::peers::socket::Socket;
+use crate::process::{Peer, keep_both_awake, say_ready};
+use crate::scratch::Scratch;
+
+pub const SPINNING: &str = "round trip 64 B, spinning";
+pub const SLEEPING: &str = "round trip 64 B, sleeping, cores kept awake";
+const HALTING: &str = "round trip 64 B, sleeping, cores halted";
+pub const RING: &str = "ringfire ring";
+pub const PUB_SUB: &str = "iceoryx2 pub/sub";
+pub const EVENT: &str = "iceoryx2 event (no value)";
+const LINES: &str = "two bare cache lines";
+const FUTEX: &str = "two bare futexes";
+
+/// What the far side of a round trip is to open. Every variant names the link's files.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Far {
+    Boards {
+        name: String,
+        capacity: usize,
+        #[arg(action = clap::ArgAction::Set)]
+        verified: bool,
+        #[arg(action = clap::ArgAction::Set)]
+        sleeps: bool,
+    },
+    Rings {
+        name: String,
+    },
+    Services {
+        name: String,
+    },
+    Events {
+        name: String,
+    },
+    CacheLines {
+        name: String,
+    },
+    Futexes {
+        name: String,
+    },
+    Socket {
+        name: String,
+    },
+}
+
+impl Far {
+    /// Plays the far side until the near side ends it.
+    pub fn play(&self, scratch: &Scratch) -> Result<()> {
+        fn play(mut link: impl Link) -> Result<()> {
+            say_ready()?;
+            echo(&mut link)
+        }
+        let far = Side::Far;
+        match self {
+            Self::Boards {
+                name,
+                capacity,
+                verified,
+                sleeps,
+            } => {
+                let shape = Shape::from_arguments(*capacity, *verified);
+                if *sleeps {
+                    play(Boards::<true>::open(scratch, name, far, shape)?)
+                } else {
+                    play(Boards::<false>::open(scratch, name, far, shape)?)
+                }
+            }
+            Self::Rings { name } => play(Rings::open(scratch, name, far)?),
+            Self::Services { name } => play(Services::open(scratch, name, far)?),
+            Self::Events { name } => play(Events::open(scratch, name, far)?),
+            Self::CacheLines { name } => play(CacheLines::open(scratch, name, far)?),
+            Self::Futexes { name } => play(Futexes::open(scratch, name, far)?),
+            Self::Socket { .. } => play(Socket::inherited()?),
+        }
+    }
+}
+
+pub fn groups() -> Vec<Group> {
+    vec![
+        Group {
+            title: SPINNING,
+            references: vec![("lines", LINES), ("ringfire", RING), ("iceoryx2", PUB_SUB)],
+            rows: vec![
+                spinning(LINES, &["cache-lines"], CacheLines::open),
+                spinning_boards(Shape::unverified(SMALL)),
+                spinning_boards(Shape::verified(SMALL)),
+                spinning_boards(Shape::unverified(LARGE)),
+                spinning_boards(Shape::verified(LARGE)),
+                spinning(RING, &["rings"], Rings::open),
+                spinning(PUB_SUB, &["services"], Services::open),
+            ],
+        },
+        sleeping_group(SLEEPING, Cores::Awake),
+        sleeping_group(HALTING, Cores::Alone),
+    ]
+}
+
+/// What the cores do while both sides sleep.
+#[derive(Clone, Copy)]
+enum Cores {
+    Awake,
+    Alone,
+}
+
+fn sleeping_group(title: &'static str, cores: Cores) -> Group {
+    Group {
+        title,
+        references: vec![("futex", FUTEX), ("iceoryx2", EVENT)],
+        rows: vec![
+            sleeping(FUTEX, cores, &["futexes"], Futexes::open),
+            sleeping_boards(Shape::verified(SMALL), cores),
+            sleeping_boards(Shape::verified(LARGE), cores),
+            sleeping(EVENT, cores, &["events"], Events::open),
+            Row::new("Unix stream socket", move |run| {
+                let (mut near, far) = Socket::pair()?;
+                let peer = Peer::spawn(run.scratch, &["socket", "socket"], Stdio::from(far))?;
+                slept(run, &mut near, peer, cores)
+            }),
+        ],
+    }
+}
+
+type Open<L> = fn(&Scratch, &str, Side) -> Result<L>;
+
+fn spinning<L: Link + 'static>(label: &str, role: &'static [&str], open: Open<L>) -> Row {
+    Row::new(label, move |run| {
+        let (mut near, peer) = connect(run.scratch, role, |name| {
+            open(run.scratch, name, Side::Near)
+        })?;
+        spun(run, &mut near, peer)
+    })
+}
+
+fn sleeping<L: Link + 'static>(
+    label: &str,
+    cores: Cores,
+    role: &'static [&str],
+    open: Open<L>,
+) -> Row {
+    Row::new(label, move |run| {
+        let (mut near, peer) = connect(run.scratch, role, |name| {
+            open(run.scratch, name, Side::Near)
+        })?;
+        slept(run, &mut near, peer, cores)
+    })
+}
+
+fn spinning_boards(shape: Shape) -> Row {
+    Row::new(shape.label(), move |run| {
+        let (mut near, peer) = connect_boards::<false>(run.scratch, shape)?;
+        spun(run, &mut near, peer)
+    })
+}
+
+fn sleeping_boards(shape: Shape, cores: Cores) -> Row {
+    Row::new(shape.label(), move |run| {
+        let (mut near, peer) = connect_boards::<true>(run.scratch, shape)?;
+        slept(run, &mut near, peer, cores)
+    })
+}
+
+fn spun(run: Run, near: &mut impl Link, peer: Peer) -> Result<Outcome> {
+    let summary = spin(near, run.effort.samples(1_000_000))?;
+    peer.finish()?;
+    Ok(summary.into())
+}
+
+fn slept(run: Run, near: &mut impl Link, mut peer: Peer, cores: Cores) -> Result<Outcome> {
+    peer.await_ready()?;
+    let _awake = match cores {
+        Cores::Awake => Some(keep_both_awake(run.scratch)?),
+        Cores::Alone => None,
+    };
+    let slept = sleep(near, run.effort.samples(1_000), &peer)?;
+    peer.finish()?;
+    Ok(Outcome {
+        summary: slept.summary,
+        facts: vec![
+            (FAR_SLEEPS, slept.far_sleeps),
+            (NEAR_SLEEPS, slept.near_sleeps),
+        ],
+    })
+}
+
+/// How often the far side went to sleep in a round.
+pub const FAR_SLEEPS: &str = "sleeps a round, far side";
+const NEAR_SLEEPS: &str = "near side";
+
+/// Starts the far side and opens the near one meanwhile, for each waits for what the other
+/// creates.
+fn connect<L>(
+    scratch: &Scratch,
+    role: &[&str],
+    open: impl FnOnce(&str) -> Result<L>,
+) -> Result<(L, Peer)> {
+    let path = scratch.fresh("link");
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let (kind, options) = role.split_at(1);
+    let role = [kind, &[&*name], options].concat();
+    let mut peer = Peer::spawn(scratch, &role, Stdio::piped())?;
+    let near = open(&name)?;
+    peer.await_ready()?;
+    Ok((near, peer))
+}
+
+fn connect_boards<const SLEEPS: bool>(
+    scratch: &Scratch,
+    shape: Shape,
+) -> Result<(Boards<SLEEPS>, Peer)> {
+    let [capacity, verified] = shape.arguments();
+    let sleeps = SLEEPS.to_string();
+    let role = ["boards", &capacity, &verified, &sleeps];
+    connect(scratch, &role, |name| {
+        Boards::open(scratch, name, Side::Near, shape)
+    })
+}
