@@ -21,7 +21,7 @@ use super::typed::{Known, TypeOf};
 use super::{Integrity, Options, WriterMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
-use crate::integrity::crc64;
+use crate::integrity::{copy_crc64, crc64};
 use crate::participants::Table;
 use crate::space::Space;
 use crate::sync::Ordering;
@@ -29,8 +29,6 @@ use crate::sys::barrier::{self, Side};
 use crate::sys::map::Protection;
 use crate::sys::{lock, wait};
 
-/// Copy and checksum alternate on pieces that stay in the first-level cache.
-const PIECE: usize = 8 << 10;
 const ROUNDS: usize = 10_000;
 const SHARED_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const WRITE: &str = "write to";
@@ -346,19 +344,18 @@ impl Writer {
             .board()
             .data
             .bytes(self.board().payload_at(slot), value.len());
-        let mut crc = 0;
-        for (index, piece) in value.chunks(PIECE).enumerate() {
-            // SAFETY: the range is inside the mapping (checked by `bytes`), allocated, and ours
-            // alone while the slot is reserved (I3); `value` is not in it, for nobody has a
-            // reference to a reserved slot.
-            unsafe {
-                let to = to.add(index * PIECE);
-                std::ptr::copy_nonoverlapping(piece.as_ptr(), to, piece.len());
+        // SAFETY: the range is inside the mapping (checked by `bytes`), allocated, and ours alone
+        // while the slot is reserved (I3); `value` is not in it, for nobody has a reference to a
+        // reserved slot.
+        let crc = unsafe {
+            match self.integrity {
+                Integrity::Crc64 => copy_crc64(to, value, 0),
+                Integrity::None => {
+                    std::ptr::copy_nonoverlapping(value.as_ptr(), to, value.len());
+                    0
+                }
             }
-            if self.board().geometry.integrity == Integrity::Crc64 {
-                crc = crc64(piece, crc);
-            }
-        }
+        };
         hook::point("publish.copied");
         self.publish_slot(slot, value.len(), crc)
     }

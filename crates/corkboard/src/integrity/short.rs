@@ -12,9 +12,9 @@ use std::arch::x86_64::{
 /// The polynomial without its highest term, highest degree in the highest bit.
 const POLYNOMIAL: u64 = 0x42F0_E1EB_A9EA_3693;
 /// Moves the two halves of a block over so many bits.
-const FOLD_128: (u64, u64) = fold_by(128);
-const FOLD_256: (u64, u64) = fold_by(256);
-const FOLD_384: (u64, u64) = fold_by(384);
+pub(super) const FOLD_128: (u64, u64) = fold_by(128);
+pub(super) const FOLD_256: (u64, u64) = fold_by(256);
+pub(super) const FOLD_384: (u64, u64) = fold_by(384);
 /// x^128 divided by the polynomial, and the polynomial, both reflected without the lowest term.
 const QUOTIENT: u64 = quotient().reverse_bits() << 1 | 1;
 const REFLECTED: u64 = POLYNOMIAL.reverse_bits() << 1 | 1;
@@ -33,7 +33,7 @@ const fn power(n: u32) -> u64 {
 
 /// For the lower half, which has 64 bits more to go, and the upper; one bit less for the shift of
 /// reflected products.
-const fn fold_by(bits: u32) -> (u64, u64) {
+pub(super) const fn fold_by(bits: u32) -> (u64, u64) {
     (
         power(bits + 63).reverse_bits(),
         power(bits - 1).reverse_bits(),
@@ -116,7 +116,7 @@ fn fold(sum: __m128i, next: __m128i) -> __m128i {
 
 /// A block moved over as many bits as `by` is for.
 #[target_feature(enable = "pclmulqdq,sse4.1")]
-fn shift(block: __m128i, by: (u64, u64)) -> __m128i {
+pub(super) fn shift(block: __m128i, by: (u64, u64)) -> __m128i {
     let by = _mm_set_epi64x(by.1 as i64, by.0 as i64);
     let low = _mm_clmulepi64_si128::<0x00>(block, by);
     let high = _mm_clmulepi64_si128::<0x11>(block, by);
@@ -125,7 +125,7 @@ fn shift(block: __m128i, by: (u64, u64)) -> __m128i {
 
 /// The remainder of 128 bits, by Barrett's method.
 #[target_feature(enable = "pclmulqdq,sse4.1")]
-fn reduce(sum: __m128i) -> u64 {
+pub(super) fn reduce(sum: __m128i) -> u64 {
     let fold = _mm_set_epi64x(0, FOLD_128.1 as i64);
     let sum = _mm_xor_si128(
         _mm_clmulepi64_si128::<0x00>(sum, fold),
