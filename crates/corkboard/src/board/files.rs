@@ -8,7 +8,8 @@ use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, Ren
 use rustix::io::Errno;
 
 use super::layout::{Geometry, HEADER_LEN, LATEST, LOCK_BASE, Role, WRITER_ENTRIES};
-use super::layout::{STATE, STATE_LIVE, STATE_REMOVED};
+use super::layout::{STAMP, STATE, STATE_LIVE, STATE_REMOVED};
+use super::protocol::GONE;
 use super::{Access, Options};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
@@ -272,28 +273,27 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
     if (ours.st_dev, ours.st_ino) != (now.st_dev, now.st_ino) {
         return Err(failed(Errno::NOENT));
     }
-    let mapping = open_file(&directory, Role::Data, Protection::ReadWrite, &object)
+    let mapped = open_file(&directory, Role::Data, Protection::ReadWrite, &object)
         .ok()
         .and_then(|(data, geometry)| {
             let generation = Generation::current().ok()?;
             let len = geometry.preallocated(Role::Data);
-            let inherit = Inheritance::Child;
-            Mapping::new(
-                data.as_fd(),
-                len,
-                Protection::ReadWrite,
-                inherit,
-                generation,
-            )
-            .ok()
+            let (writable, inherit) = (Protection::ReadWrite, Inheritance::Child);
+            let mapping = Mapping::new(data.as_fd(), len, writable, inherit, generation);
+            Some((mapping.ok()?, geometry))
         });
-    let state = mapping.as_ref().map(|mapping| mapping.word(STATE));
-    let is_removed = state.is_some_and(|state| state.load(Ordering::Relaxed) == STATE_REMOVED);
+    let is_removed = mapped
+        .as_ref()
+        .is_some_and(|(mapping, _)| mapping.word(STATE).load(Ordering::Relaxed) == STATE_REMOVED);
     if removal == Removal::Finish && !is_removed {
         return Ok(());
     }
-    if let Some(state) = state {
-        state.store(STATE_REMOVED, Ordering::Release);
+    if let Some((mapping, geometry)) = &mapped {
+        mapping.word(STATE).store(STATE_REMOVED, Ordering::Release);
+        // Pairs with the writer's light fence: it sees the state after what it publishes from now
+        // on, and what it published before is marked below.
+        sys::barrier::heavy();
+        mark_gone(mapping, geometry);
     }
     hook::point("remove.marked");
     let hidden = format!("{REMOVING}{:016x}", random().map_err(failed)?);
@@ -302,10 +302,23 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
     hook::point("remove.renamed");
     let result = delete(parent.as_fd(), &hidden).map_err(failed);
     hook::point("remove.deleted");
-    if let Some(mapping) = &mapping {
+    if let Some((mapping, _)) = &mapped {
         sys::wait::wake_low(mapping.word(LATEST));
     }
     result
+}
+
+/// Marks every word that readers watch, so that none mistakes a removed board for an unchanged
+/// one.
+#[cold]
+pub(crate) fn mark_gone(data: &Mapping, geometry: &Geometry) {
+    if geometry.is_small() {
+        for slot in 0..geometry.slots() {
+            let stamp = data.word(geometry.descriptor(slot) + STAMP);
+            stamp.fetch_or(GONE, Ordering::Relaxed);
+        }
+    }
+    data.word(LATEST).fetch_or(GONE, Ordering::Relaxed);
 }
 
 /// Deletes a board's directory and whatever files are in it.

@@ -47,9 +47,9 @@ pub(crate) const MONOTONIC: usize = 24;
 pub(crate) const REALTIME: usize = 32;
 pub(crate) const DESCRIPTOR_LEN: usize = 40;
 
-const SEQUENCE_BITS: u32 = 54;
+const SEQUENCE_BITS: u32 = 53;
 pub(crate) const MAX_SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
-pub(crate) const MAX_SLOTS: usize = 1 << (64 - SEQUENCE_BITS);
+pub(crate) const MAX_SLOTS: usize = 1 << 10;
 pub(crate) const WRITER_ENTRIES: u32 = 64;
 /// The largest table of readers: every slot must have a number.
 pub(crate) const MAX_READERS: u32 = MAX_SLOTS as u32 - WRITER_ENTRIES - 2;
@@ -72,7 +72,10 @@ pub(crate) fn pack(slot: usize, sequence: u64) -> u64 {
 
 #[inline]
 pub(crate) fn unpack(word: u64) -> (usize, u64) {
-    ((word >> SEQUENCE_BITS) as usize, word & MAX_SEQUENCE)
+    (
+        (word >> SEQUENCE_BITS) as usize % MAX_SLOTS,
+        word & MAX_SEQUENCE,
+    )
 }
 
 /// Which of a board's files a header begins.

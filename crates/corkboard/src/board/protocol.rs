@@ -5,6 +5,9 @@
 //!   Only the one writer whose turn it is stores stamps.
 //! - the *latest* word: slot and sequence of the newest value. Stored by the same writer.
 //! - a *pin* a participant: the slot it holds, plus one. Only that participant stores it.
+//! - the *state* word: live or removed. Stored once, by a remover, who then sets [`GONE`] in all
+//!   words that readers watch. A writer may overwrite that with what it is just publishing; it
+//!   looks at the state afterwards and sets it again.
 //! - the *waiting* word: not 0 while somebody may sleep. Anyone stores it, the writer clears it.
 //!
 //! Invariants, which safety comments cite:
@@ -25,7 +28,9 @@ use super::layout::MAX_SLOTS;
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// Set in the stamp of a slot that is being written.
-pub(crate) const BUSY: u64 = 1 << 63;
+pub(crate) const BUSY: u64 = 1 << 62;
+/// Set in every word that readers watch, when the board is removed.
+pub(crate) const GONE: u64 = 1 << 63;
 
 /// Marks a slot as being written, before its first word is.
 #[inline]
@@ -63,7 +68,7 @@ pub(super) fn copy_while<T>(
 /// one of `seen + 1`; a stamp beyond that means that the reader was lapped.
 #[inline]
 pub(super) fn is_newer(watched: u64, seen: u64) -> bool {
-    let sequence = watched & !BUSY;
+    let sequence = watched & !(BUSY | GONE);
     sequence > seen && (watched & BUSY == 0 || sequence > seen + 1)
 }
 

@@ -9,9 +9,10 @@ use super::attached::{Attached, Descriptor};
 use super::files::Files;
 use super::layout::{DESCRIPTOR_LEN, STATE, STATE_LIVE, unpack};
 use super::layout::{LATEST, Role, SMALL_SLOTS, STAMP, WAITING};
+use super::protocol::{self, GONE};
 use super::small::SmallSlots;
 use super::snapshot::{Held, OwnedSnapshot, Snapshot};
-use super::{Integrity, Options, files, protocol};
+use super::{Integrity, Options, files};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
 use crate::integrity::crc64;
@@ -19,6 +20,7 @@ use crate::participants::Table;
 use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::sys::map::Protection;
+use crate::sys::process::WipedWord;
 use crate::sys::watch::Watch;
 use crate::sys::{barrier, wait};
 
@@ -31,8 +33,6 @@ const MIN_SPINS: u32 = 32;
 const MAX_SPINS: u32 = 2048;
 const ATTEMPTS: u32 = 10_000;
 pub(super) const READ: &str = "read";
-/// No stamp and no latest word is ever this.
-const IMPOSSIBLE: u64 = u64::MAX;
 
 /// A handle that reads a board's newest value.
 ///
@@ -58,14 +58,14 @@ pub struct Reader {
     table: Option<(Arc<Table>, usize)>,
     is_trusted: bool,
     seen: u64,
-    /// **W1** The word that a newer value changes: inside the data that `held.board` maps, as is
-    /// `state`.
+    /// **W1** The word that a newer value, or removal, changes: inside the data that `held.board`
+    /// maps.
     watched: NonNull<AtomicU64>,
-    state: NonNull<AtomicU64>,
     /// The slots of a small board; `held.board` outlives them.
     small: Option<SmallSlots>,
-    /// What the watched word was when the held value was the newest.
-    expected: u64,
+    /// What the watched word was when the held value was the newest, inverted; 0 when there is no
+    /// such value. A fork's child finds 0, which matches no word.
+    expected: WipedWord,
     spins: u32,
     label: String,
     /// Bytes at each slot's beginning that are known to be in memory.
@@ -109,10 +109,9 @@ impl Reader {
             is_trusted: board.owner_uid == us || board.owner_uid == 0,
             seen: 0,
             watched: NonNull::from(board.latest()),
-            state: NonNull::from(board.state()),
             // SAFETY: the reader owns a share of the board as long as it has the slots.
             small: unsafe { SmallSlots::new(&board) },
-            expected: IMPOSSIBLE,
+            expected: WipedWord::new().map_err(|errno| board.os("open", errno))?,
             spins: MIN_SPINS,
             label,
             present: vec![0; board.slots()],
@@ -207,11 +206,9 @@ impl Reader {
     #[inline]
     pub fn read(&mut self) -> Result<Option<Snapshot<'_>>> {
         // SAFETY: W1.
-        let (watched, state) = unsafe { (self.watched.as_ref(), self.state.as_ref()) };
-        let is_same = watched.load(Ordering::Relaxed) == self.expected
-            && state.load(Ordering::Relaxed) == STATE_LIVE
-            && self.held.board.generation.is_current();
-        if !is_same {
+        let watched = unsafe { self.watched.as_ref() };
+        // Equal says it all: no newer value, not removed (GONE), not a fork's child (0).
+        if !watched.load(Ordering::Relaxed) != self.expected.load() {
             self.look()?;
         }
         Ok(self.held.snapshot())
@@ -346,13 +343,20 @@ impl Reader {
             return self.fetch();
         }
         if !self.is_newer() {
-            self.expected = watched;
+            self.expect(watched);
         }
         Ok(())
     }
 
+    /// Remembers what the watched word is while the held value is the newest.
+    #[inline]
+    fn expect(&mut self, watched: u64) {
+        let is_gone = watched & GONE != 0;
+        self.expected.store(if is_gone { 0 } else { !watched });
+    }
+
     fn fetch(&mut self) -> Result<()> {
-        self.expected = IMPOSSIBLE;
+        self.expected.store(0);
         if let Some(small) = self.small {
             self.fetch_small(small)
         } else if self.is_trusted && self.table.is_some() {
@@ -395,6 +399,7 @@ impl Reader {
             // The private copy is no longer what was held.
             self.held.clear();
             let Some(found) = found else {
+                self.board().check_usable(READ)?;
                 std::hint::spin_loop();
                 continue;
             };
@@ -404,7 +409,7 @@ impl Reader {
             self.verify(sequence, found, self.held.copy.bytes())?;
             self.held.hold_copy(sequence, found);
             if !protocol::is_newer(watched, sequence) {
-                self.expected = watched;
+                self.expect(watched);
             }
             return Ok(());
         }
@@ -464,7 +469,7 @@ impl Reader {
         // SAFETY: as above; the pin moves only in `fetch_pinned`, which clears `held` first, and
         // in `drop`.
         unsafe { self.held.hold_slot(sequence, found, start) };
-        self.expected = word;
+        self.expect(word);
         Ok(())
     }
 
@@ -534,7 +539,7 @@ impl Reader {
             }
             self.seen = sequence;
             self.watch();
-            self.expected = IMPOSSIBLE;
+            self.expected.store(0);
             let found = found.ok_or_else(|| self.impossible_length(sequence))?;
             if self.board().geometry.integrity == Integrity::Crc64 && actual != found.crc {
                 return Err(self.corrupt(sequence, found.crc, actual));

@@ -421,6 +421,10 @@ impl Writer {
             hook::point("publish.waking");
             wait::wake_low(latest);
         }
+        // Pairs with the remover's heavy fence: either it marks what we stored, or we do.
+        if board.state().load(Ordering::Relaxed) != STATE_LIVE {
+            files::mark_gone(&board.data, &board.geometry);
+        }
         self.latest = (slot, sequence);
     }
 
