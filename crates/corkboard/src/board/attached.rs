@@ -108,6 +108,13 @@ impl Attached {
         self.places.payloads + slot * self.places.payload_stride
     }
 
+    /// Asks the processor to fetch the beginning of a slot, without waiting for it.
+    #[inline]
+    pub(super) fn prefetch(&self, slot: usize) {
+        self.data.prefetch(self.descriptor_at(slot));
+        self.data.prefetch(self.payload_at(slot));
+    }
+
     #[inline]
     pub(super) fn stamp(&self, slot: usize) -> &AtomicU64 {
         self.data.word(self.descriptor_at(slot) + STAMP)

@@ -111,20 +111,29 @@ impl SlotSet {
             .is_some_and(|word| word >> (slot % 64) & 1 == 1)
     }
 
-    /// Adds whatever the pins name. Who names nothing that exists pins nothing.
+    /// Whatever the pins name. Who names nothing that exists pins nothing.
     #[inline]
-    fn insert_pinned<'a>(&mut self, pins: impl Iterator<Item = &'a AtomicU64>) {
+    fn pinned<'a>(pins: impl Iterator<Item = &'a AtomicU64>) -> Self {
+        let mut set = Self::EMPTY;
+        // The first slots are most used; a register for them waits for no store.
+        let mut first = 0;
         for pin in pins {
             // Acquire pairs with the Release stores in `pin` and `unpin`: I4.
-            if let Some(slot) = pin.load(Ordering::Acquire).checked_sub(1) {
-                self.insert(usize::try_from(slot).unwrap_or(usize::MAX));
+            let slot = pin.load(Ordering::Acquire).wrapping_sub(1);
+            if slot < 64 {
+                first |= 1_u64 << slot;
+            } else if slot < MAX_SLOTS as u64 {
+                set.insert(slot as usize);
             }
         }
+        set.0[0] |= first;
+        set
     }
 }
 
-/// How many slots are reserved at a time: one fence and one look at the pins serve them all.
-pub(super) const BATCH: usize = 3;
+/// How many slots are reserved at a time, at most: one fence and one look at the pins serve them
+/// all.
+pub(super) const BATCH: usize = 7;
 
 /// Slots that the writer has marked and may write: none is pinned, none is the latest.
 #[derive(Clone, Copy, Debug, Default)]
@@ -190,8 +199,7 @@ pub(super) fn reserve<'a>(
     }
     // Pairs with the fence in `pin`: I3.
     fence(Ordering::SeqCst);
-    let mut pinned = SlotSet::EMPTY;
-    pinned.insert_pinned(pins);
+    let pinned = SlotSet::pinned(pins);
     candidates.len = 0;
     for (before, slot) in before.iter().zip(&tried.slots[..tried.len]) {
         if pinned.contains(*slot) {

@@ -427,6 +427,8 @@ impl Reader {
             if sequence == 0 {
                 return Ok(());
             }
+            // On their way while the fence in `pin` waits for the pin to be seen.
+            self.board().prefetch(slot);
             self.held.clear();
             hook::point("pin.before");
             let pin = table.pin(*entry);

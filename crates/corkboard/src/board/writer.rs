@@ -30,6 +30,9 @@ use crate::sys::map::Protection;
 use crate::sys::{lock, wait};
 
 const ROUNDS: usize = 10_000;
+/// Beyond this capacity in bytes, few slots in use are worth more than few looks at the pins.
+const MANY_SLOTS_CAPACITY: usize = 64 << 10;
+const FEW_SLOTS: usize = 3;
 const SHARED_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const WRITE: &str = "write to";
 
@@ -453,13 +456,17 @@ impl Writer {
     #[inline(never)]
     fn reserve_more(&mut self) -> Result<usize> {
         let count = self.board().slots();
+        let wanted = match self.board().geometry.capacity {
+            ..=MANY_SLOTS_CAPACITY => BATCH,
+            _ => FEW_SLOTS,
+        };
         let mut avoid = self.pinned;
         // There are more slots than pins, so each look finds a free one, though not always among
         // those tried: readers may announce pins that they then do not take.
         for round in 0..ROUNDS {
             let mut slots = Reserved::default();
             let free = (0..count).filter(|slot| !avoid.contains(*slot) && *slot != self.latest.0);
-            for slot in free.take(BATCH) {
+            for slot in free.take(wanted) {
                 slots.push(slot);
             }
             if slots.last().is_none() {
