@@ -51,8 +51,11 @@ const SEQUENCE_BITS: u32 = 53;
 pub(crate) const MAX_SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
 pub(crate) const MAX_SLOTS: usize = 1 << 10;
 pub(crate) const WRITER_ENTRIES: u32 = 64;
+/// Slots beyond those that entries can hold: the latest, one to write, and more that are reserved
+/// together with it. Those that are not needed take up no memory.
+pub(crate) const SPARE_SLOTS: u32 = 8;
 /// The largest table of readers: every slot must have a number.
-pub(crate) const MAX_READERS: u32 = MAX_SLOTS as u32 - WRITER_ENTRIES - 2;
+pub(crate) const MAX_READERS: u32 = MAX_SLOTS as u32 - WRITER_ENTRIES - SPARE_SLOTS;
 /// Boards up to this capacity are copied in and out, never pinned.
 pub(crate) const SMALL_CAPACITY: usize = 1024;
 /// Enough that a reader is seldom lapped, few enough to stay in the first-level cache.
@@ -138,7 +141,7 @@ impl Geometry {
         self.capacity <= SMALL_CAPACITY
     }
 
-    /// Every entry can hold one slot; one more is the latest and one is being written.
+    /// Every entry can hold one slot, and there are always enough others to write to.
     pub(crate) fn slots(&self) -> usize {
         if self.is_small() {
             return SMALL_SLOTS;
@@ -147,7 +150,7 @@ impl Geometry {
             WriterMode::Exclusive => 0,
             WriterMode::Shared => WRITER_ENTRIES,
         };
-        (self.max_readers + writers) as usize + 2
+        (self.max_readers + writers + SPARE_SLOTS) as usize
     }
 
     fn stride(&self) -> usize {
