@@ -90,7 +90,8 @@ impl Table {
     #[inline]
     pub(crate) fn pins(&self) -> impl Iterator<Item = &AtomicU64> {
         let words = self.mapping.words(ENTRIES, self.used() * ENTRY_LEN / 8);
-        words.iter().step_by(ENTRY_LEN / 8)
+        let (entries, _) = words.as_chunks::<{ ENTRY_LEN / 8 }>();
+        entries.iter().map(|entry| &entry[0])
     }
 
     /// How many entries were ever claimed.

@@ -111,6 +111,24 @@ impl SlotSet {
             .is_some_and(|word| word >> (slot % 64) & 1 == 1)
     }
 
+    /// The lowest slots, below `count`, that are not in the set.
+    #[inline]
+    pub(super) fn lowest_others(&self, count: usize, wanted: usize) -> Reserved {
+        let mut others = Reserved::default();
+        for (index, word) in self.0.iter().enumerate() {
+            let mut free = !word;
+            while free != 0 {
+                let slot = index * 64 + free.trailing_zeros() as usize;
+                if slot >= count || others.len == wanted.min(BATCH) {
+                    return others;
+                }
+                others.push(slot);
+                free &= free - 1;
+            }
+        }
+        others
+    }
+
     /// Whatever the pins name. Who names nothing that exists pins nothing.
     #[inline]
     fn pinned<'a>(pins: impl Iterator<Item = &'a AtomicU64>) -> Self {
@@ -251,6 +269,27 @@ mod tests {
         assert!(!is_newer(BUSY | 20, 19), "being written");
         assert!(is_newer(20, 19));
         assert!(is_newer(BUSY | 36, 19), "lapped, so there are newer ones");
+    }
+
+    #[test]
+    fn the_lowest_others_are_found() {
+        let mut set = SlotSet::EMPTY;
+        for slot in [0, 2, 63, 64] {
+            set.insert(slot);
+        }
+        let mut others = set.lowest_others(67, 3);
+        assert_eq!(
+            [others.pop(), others.pop(), others.pop()],
+            [Some(4), Some(3), Some(1)]
+        );
+        for slot in 0..63 {
+            set.insert(slot);
+        }
+        let mut others = set.lowest_others(67, BATCH);
+        assert_eq!(
+            [others.pop(), others.pop(), others.pop()],
+            [Some(66), Some(65), None]
+        );
     }
 
     #[test]

@@ -464,11 +464,8 @@ impl Writer {
         // There are more slots than pins, so each look finds a free one, though not always among
         // those tried: readers may announce pins that they then do not take.
         for round in 0..ROUNDS {
-            let mut slots = Reserved::default();
-            let free = (0..count).filter(|slot| !avoid.contains(*slot) && *slot != self.latest.0);
-            for slot in free.take(wanted) {
-                slots.push(slot);
-            }
+            avoid.insert(self.latest.0);
+            let mut slots = avoid.lowest_others(count, wanted);
             if slots.last().is_none() {
                 if round == 0 {
                     avoid = SlotSet::EMPTY;
