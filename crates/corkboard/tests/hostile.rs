@@ -85,11 +85,17 @@ fn visit_each<T: std::fmt::Debug>(
     for shape in shapes {
         let scratch = Scratch::new();
         let board = Board::new(&scratch.space(), *shape);
-        for case in cases(&board) {
+        for (number, case) in cases(&board).into_iter().enumerate() {
             println!("case {shape:?} {case:x?}");
             board.restore();
             damage(&board, &case);
-            visit(&board.space, &mut board.published.clone(), SHORT);
+            // Sleeping is what takes the time here.
+            let longest_wait = if number % 8 == 0 {
+                SHORT
+            } else {
+                Duration::ZERO
+            };
+            visit(&board.space, &mut board.published.clone(), longest_wait);
         }
     }
 }
@@ -157,7 +163,7 @@ fn bytes_flipped_at_random() {
         let cases = |board: &Board| {
             let mut random = Random(0x5EED);
             let mut cases = Vec::new();
-            for _ in 0..500 {
+            for _ in 0..300 {
                 let file = random.below(FILES.len());
                 let flips: Vec<_> = (0..=random.below(8))
                     .map(|_| {
@@ -295,7 +301,7 @@ fn headers_with_a_valid_checksum_and_any_geometry() {
                 }
                 let mut published = board.published.clone();
                 published.is_verified = word < 4;
-                visit(&board.space, &mut published, SHORT);
+                visit(&board.space, &mut published, Duration::ZERO);
             }
         }
     });
@@ -426,8 +432,8 @@ fn words(board: &Board, file: usize) -> Vec<usize> {
         (0, false) => (512, 64),
         _ => (512, 128),
     };
-    let entries = (0..6).flat_map(|entry| {
-        let fields = [0, 8, 16, 24, 40, 64, 72, 80];
+    let entries = (0..4).flat_map(|entry| {
+        let fields = [0, 8, 16, 24, 40, 64, 80];
         fields.map(|field| first + entry * stride + field)
     });
     let payloads = (0..4).map(|slot| 4096 + slot * 8192);
@@ -463,8 +469,6 @@ fn words_changed_while_handles_are_attached() {
                         board.write(file, &changed(word).to_ne_bytes(), offset as u64);
                         handles.use_all(&mut published, SHORT);
                         expect(stat(&board.space, NAME));
-                        drop(handles);
-                        visit(&board.space, &mut published, Duration::ZERO);
                     }
                 }
             }
@@ -543,7 +547,8 @@ fn copies_are_whole_while_somebody_scribbles() {
                     places.retain(|offset| offset + 8 <= board.pristine[0].len());
                     while !is_done.load(Ordering::Relaxed) {
                         let offset = places[random.below(places.len())];
-                        let word = random.next() >> random.below(64);
+                        // Not 0: a value without bytes has the checksum 0.
+                        let word = random.next() >> random.below(64) | 1;
                         board.write(0, &word.to_ne_bytes(), offset as u64);
                     }
                 });
