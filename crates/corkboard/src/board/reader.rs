@@ -497,12 +497,14 @@ impl Reader {
         let object = self.board().object();
         // State and latest word are near each other; one call reads both.
         let mut head = [0; (LATEST - STATE) / 8 + 1];
+        let (mut stale, mut last) = (0, IMPOSSIBLE);
         for _ in 0..ATTEMPTS {
             files::read_words_at(&files.data, &mut head, STATE, &object)?;
             if head[0] != STATE_LIVE {
                 return Err(self.board().removed(READ));
             }
-            let (slot, sequence) = self.locate(head[(LATEST - STATE) / 8])?;
+            let word = head[(LATEST - STATE) / 8];
+            let (slot, sequence) = self.locate(word)?;
             // On a small board the latest word may be a moment behind what `read` saw.
             let (slot, sequence) = if sequence < self.seen && self.board().is_small() {
                 (self.seen as usize % SMALL_SLOTS, self.seen)
@@ -516,6 +518,13 @@ impl Reader {
             let mut words = [0; DESCRIPTOR_LEN / 8];
             files::read_words_at(&files.data, &mut words, at, &object)?;
             if words[STAMP / 8] != sequence {
+                // The latest slot is never marked (I1), so a mismatch means that it is latest no
+                // more: the next look must find another one.
+                stale = if word == last { stale + 1 } else { 0 };
+                last = word;
+                if stale > 100 {
+                    return Err(self.board().contradictory(READ));
+                }
                 std::thread::yield_now();
                 continue;
             }
