@@ -497,7 +497,7 @@ impl Reader {
         let object = self.board().object();
         // State and latest word are near each other; one call reads both.
         let mut head = [0; (LATEST - STATE) / 8 + 1];
-        let (mut stale, mut last) = (0, IMPOSSIBLE);
+        let (mut stale, mut last) = (0, 0);
         for _ in 0..ATTEMPTS {
             files::read_words_at(&files.data, &mut head, STATE, &object)?;
             if head[0] != STATE_LIVE {
