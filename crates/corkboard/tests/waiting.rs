@@ -1,0 +1,210 @@
+//! Waiting for several boards at once: from a thread, an event loop, a future.
+
+mod common;
+
+use std::time::Duration;
+
+use common::Scratch;
+use corkboard::board::{Options, Reader, Writer};
+use corkboard::{ErrorKind, Kind, Space, wait};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn boards(space: &Space, count: usize) -> (Vec<Writer>, Vec<Reader>) {
+    (0..count)
+        .map(|index| {
+            // Small and large ones take turns.
+            let options = Options::new().capacity(if index % 2 == 0 { 64 } else { 5000 });
+            let name = index.to_string();
+            let writer = options.writer(space, &name).unwrap();
+            (writer, Reader::open(space, &name).unwrap())
+        })
+        .unzip()
+}
+
+fn any(readers: &mut [Reader], timeout: Duration) -> corkboard::Result<Option<usize>> {
+    let mut items: Vec<&mut dyn wait::Waitable> =
+        readers.iter_mut().map(|reader| reader as _).collect();
+    wait::any(&mut items, Some(timeout))
+}
+
+#[test]
+fn any_tells_which_board_has_something_new() {
+    let scratch = Scratch::new();
+    // One word, several, and more than the kernel waits for at once.
+    for count in [1, 2, 5, 140] {
+        let space = Space::at(scratch.0.join(count.to_string())).unwrap();
+        let (mut writers, mut readers) = boards(&space, count);
+        assert_eq!(any(&mut readers, Duration::ZERO).unwrap(), None);
+        assert_eq!(any(&mut readers, Duration::from_millis(5)).unwrap(), None);
+        for round in 0..6 {
+            let index = (round * 7 + 3) % count;
+            let thread = std::thread::spawn(move || {
+                let ready = any(&mut readers, PATIENCE).unwrap();
+                (readers, ready)
+            });
+            writers[index].publish(&[round as u8]).unwrap();
+            let ready;
+            (readers, ready) = thread.join().unwrap();
+            assert_eq!(ready, Some(index));
+            let snapshot = readers[index].read().unwrap().unwrap();
+            assert_eq!(*snapshot, [round as u8]);
+        }
+    }
+}
+
+#[test]
+fn any_sees_each_value_of_writers_that_wait_for_the_answer() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let (mut writers, mut readers) = boards(&space, 3);
+    let mut answer = Options::new().writer(&space, "answer").unwrap();
+    let mut answers = Reader::open(&space, "answer").unwrap();
+    let thread = std::thread::spawn(move || {
+        for _ in 0..2000 {
+            let index = any(&mut readers, PATIENCE).unwrap().expect("not stuck");
+            let value = readers[index].read().unwrap().unwrap().to_vec();
+            answer.publish(&value).unwrap();
+        }
+    });
+    for round in 0..2000_u32 {
+        let value = round.to_ne_bytes();
+        writers[round as usize % 3].publish(&value).unwrap();
+        let snapshot = answers.wait(Some(PATIENCE)).unwrap().expect("not stuck");
+        assert_eq!(*snapshot, value);
+    }
+    thread.join().unwrap();
+}
+
+#[test]
+fn any_reports_a_removed_board() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let (_writers, mut readers) = boards(&space, 3);
+    let thread = std::thread::spawn(move || any(&mut readers, PATIENCE).unwrap_err().kind());
+    space.remove(Kind::Board, "1").unwrap();
+    assert_eq!(thread.join().unwrap(), ErrorKind::Removed);
+}
+
+fn is_readable(notifier: &wait::Notifier, patience: Duration) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(notifier, PollFlags::IN)];
+    let time = Timespec {
+        tv_sec: patience.as_secs() as i64,
+        tv_nsec: i64::from(patience.subsec_nanos()),
+    };
+    poll(&mut fds, Some(&time)).unwrap() > 0
+}
+
+#[test]
+fn a_descriptor_becomes_readable_at_each_publication() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    for capacity in [64, 5000] {
+        let name = capacity.to_string();
+        let mut writer = Options::new()
+            .capacity(capacity)
+            .writer(&space, &name)
+            .unwrap();
+        let mut reader = Reader::open(&space, &name).unwrap();
+        let notifier = reader.notifier().unwrap();
+        assert!(!is_readable(&notifier, Duration::ZERO));
+        for round in 0..500_u32 {
+            writer.publish(&round.to_ne_bytes()).unwrap();
+            assert!(is_readable(&notifier, PATIENCE));
+            notifier.clear().unwrap();
+            assert!(!is_readable(&notifier, Duration::ZERO));
+            assert_eq!(*reader.read().unwrap().unwrap(), round.to_ne_bytes());
+        }
+        // What was there before counts as new, if the reader has not seen it.
+        let fresh = reader.try_clone().unwrap();
+        assert!(is_readable(&fresh.notifier().unwrap(), PATIENCE));
+    }
+}
+
+#[cfg(feature = "async")]
+mod futures {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Wake, Waker};
+    use std::thread::Thread;
+
+    use super::*;
+
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    /// The smallest runtime there is.
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut future = pin!(future);
+        loop {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return value;
+            }
+            std::thread::park();
+        }
+    }
+
+    #[test]
+    fn a_future_is_ready_at_each_publication() {
+        let scratch = Scratch::new();
+        let space = scratch.space();
+        let (mut writers, mut readers) = boards(&space, 2);
+        let mut answer = Options::new().writer(&space, "answer").unwrap();
+        let mut answers = Reader::open(&space, "answer").unwrap();
+        let thread = std::thread::spawn(move || {
+            block_on(async {
+                for round in 0..1000 {
+                    let reader = &mut readers[round % 2];
+                    reader.changed().await.unwrap();
+                    let value = reader.read().unwrap().unwrap().to_vec();
+                    answer.publish(&value).unwrap();
+                }
+            });
+        });
+        for round in 0..1000_u32 {
+            writers[round as usize % 2]
+                .publish(&round.to_ne_bytes())
+                .unwrap();
+            let snapshot = answers.wait(Some(PATIENCE)).unwrap().expect("not stuck");
+            assert_eq!(*snapshot, round.to_ne_bytes());
+        }
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_future_ends_with_an_error_when_the_board_is_removed() {
+        let scratch = Scratch::new();
+        let space = scratch.space();
+        let (_writers, mut readers) = boards(&space, 1);
+        let thread = std::thread::spawn(move || {
+            let mut reader = readers.pop().unwrap();
+            block_on(reader.changed()).unwrap_err().kind()
+        });
+        space.remove(Kind::Board, "0").unwrap();
+        assert_eq!(thread.join().unwrap(), ErrorKind::Removed);
+    }
+
+    #[test]
+    fn a_future_can_be_dropped_and_made_again() {
+        let scratch = Scratch::new();
+        let space = scratch.space();
+        let (mut writers, mut readers) = boards(&space, 1);
+        let reader = &mut readers[0];
+        for _ in 0..100 {
+            let mut changed = pin!(reader.changed());
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(changed.as_mut().poll(&mut context).is_pending());
+        }
+        writers[0].publish(b"news").unwrap();
+        block_on(reader.changed()).unwrap();
+        assert_eq!(&*reader.read().unwrap().unwrap(), b"news");
+    }
+}
