@@ -20,3 +20,7 @@ pub mod wait;
 pub use doctor::{Finding, Problem};
 pub use error::{Error, ErrorKind, Result};
 pub use space::{Access, Entry, Kind, Space, SpaceOptions};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

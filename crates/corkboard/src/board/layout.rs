@@ -342,6 +342,36 @@ mod tests {
         }
     }
 
+    /// The first column of the table whose heading names `what`, as far as it is numbers.
+    fn documented(what: &str) -> Vec<usize> {
+        let text = include_str!("../../../../docs/format.md");
+        let (_, table) = text.split_once(&format!("| {what} offset")).unwrap();
+        table
+            .lines()
+            .skip(2)
+            .map_while(|line| line.strip_prefix("| ")?.split(' ').next()?.parse().ok())
+            .collect()
+    }
+
+    #[test]
+    fn the_documented_offsets_are_the_codes() {
+        let name = TYPE_NAME;
+        let seal = HEADER_LEN - 8;
+        let words = [0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88];
+        assert_eq!(documented("header"), [&words[..], &[name, seal]].concat());
+        assert_eq!(documented("data"), [STATE, LATEST, SLOTS]);
+        let fields = [STAMP, LEN, CRC, MONOTONIC, REALTIME];
+        assert_eq!(documented("descriptor"), fields);
+        assert_eq!(documented("control"), [MUTEX, RELEASES]);
+        assert_eq!(documented("readers"), [WAITING]);
+        assert_eq!(documented("table"), [HIGH, ENTRIES]);
+        assert_eq!(documented("entry"), [0, PID, SINCE, LABEL]);
+        let bytes = geometry(5000, WriterMode::Shared).encode(Role::Readers);
+        let word = |at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().unwrap());
+        assert_eq!([8, 16, 24, 32, 40].map(word), [VERSION, 7, 3, 5000, 62]);
+        assert_eq!([48, 56, 64, 72, 80, 88].map(word), [1, 1, 2, 1, 0, 8]);
+    }
+
     #[test]
     fn the_low_half_of_the_latest_word_changes_with_each_sequence() {
         let word = pack(63, 41);
