@@ -191,7 +191,7 @@ fn bytes_flipped_at_random() {
 #[test]
 fn random_contents_behind_a_valid_header() {
     in_child("random_contents_behind_a_valid_header", || {
-        let cases = |_: &Board| (1..=150).map(|seed| (seed as usize % 3, seed)).collect();
+        let cases = |_: &Board| (1..=60).map(|seed| (seed as usize % 3, seed)).collect();
         visit_each(&SHAPES, cases, |board, (file, seed)| {
             let mut random = Random(*seed);
             let len = board.pristine[*file].len();
@@ -346,9 +346,9 @@ fn exchange(path: &Path, real: &Path, what: &str) -> bool {
         "a socket" => drop(UnixListener::bind(path).unwrap()),
         // SAFETY: the path is a C string that outlives the call.
         "a pipe" => assert!(made(unsafe { libc::mkfifo(c_path.as_ptr(), 0o600) })),
-        // SAFETY: as above.
         "a device" => {
             let (mode, zero) = (libc::S_IFCHR | 0o600, libc::makedev(1, 5));
+            // SAFETY: as above.
             return made(unsafe { libc::mknod(c_path.as_ptr(), mode, zero) });
         }
         _ => unreachable!(),
@@ -382,7 +382,8 @@ fn other_things_in_place_of_files() {
                     let real = scratch.0.join("elsewhere");
                     std::fs::rename(&path, &real).unwrap();
                     if !exchange(&path, &real, thing) {
-                        assert_eq!(thing, "a device", "only root may make one");
+                        assert_eq!(thing, "a device");
+                        println!("not tested: only root may make a device");
                         continue;
                     }
                     let is_absent = place.is_none() && thing == "nothing";
@@ -409,18 +410,16 @@ fn other_things_in_place_of_files() {
 }
 
 /// What a word of a mapped file is exchanged for.
-const CHANGES: [fn(u64) -> u64; 11] = [
+const CHANGES: [fn(u64) -> u64; 9] = [
     |_| 0,
     |_| 1,
     |_| 2,
     |_| u64::MAX,
     |word| word ^ 1,
-    |word| word ^ 2,
     |word| word ^ 1 << 10,
     |word| word ^ 1 << 54,
     |word| word ^ 1 << 63,
     |word| word.wrapping_add(1),
-    |word| !word,
 ];
 
 /// The words that matter: of data state, latest word and some slots' descriptors and payloads; of
@@ -483,7 +482,7 @@ fn several_words_changed_while_handles_are_attached() {
         for shape in SHAPES {
             let scratch = Scratch::new();
             let board = Board::new(&scratch.space(), shape);
-            for case in 0..200 {
+            for case in 0..60 {
                 println!("case {shape:?} {case}");
                 board.remove();
                 std::fs::create_dir(board.directory()).unwrap();
