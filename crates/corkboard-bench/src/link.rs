@@ -95,10 +95,11 @@ pub struct Slept {
     pub near_sleeps: f64,
 }
 
-/// The near side: before each round it does something else for 2 ms, so that the far side is
-/// truly asleep. It spends them awake, like a program that works between publications.
-pub fn sleep(link: &mut impl Link, rounds: usize, far: &Peer) -> Result<Slept> {
-    const IDLE: Duration = Duration::from_millis(2);
+/// The near side: before each round it does something else for a time, so that the far side is
+/// truly asleep. It spends that time awake, like a program that works between publications.
+pub fn sleep(link: &mut impl Link, rounds: usize, idle: Duration, far: &Peer) -> Result<Slept> {
+    // Long enough for the far side to be asleep, so that it is counted.
+    const SETTLE: Duration = Duration::from_millis(2);
     let own_id = std::process::id();
     let warm_up = rounds / 10;
     let mut near = Rounds::new(link);
@@ -106,19 +107,18 @@ pub fn sleep(link: &mut impl Link, rounds: usize, far: &Peer) -> Result<Slept> {
     let mut before = (0, 0);
     for round in 0..warm_up + rounds {
         if round == warm_up {
-            // The far side sleeps, or is about to: its count is taken after the idle time below.
-            std::thread::sleep(IDLE);
+            std::thread::sleep(SETTLE);
             before = (voluntary_switches(far.id())?, voluntary_switches(own_id)?);
         }
-        let idle = Instant::now();
-        while idle.elapsed() < IDLE {
+        let begin = Instant::now();
+        while begin.elapsed() < idle {
             std::hint::spin_loop();
         }
         let start = ticks();
         near.next()?;
         samples.push(ticks() - start);
     }
-    std::thread::sleep(IDLE);
+    std::thread::sleep(SETTLE);
     let own_sleep = 1;
     let after = (voluntary_switches(far.id())?, voluntary_switches(own_id)?);
     near.end()?;

@@ -15,7 +15,7 @@ mod scratch;
 
 use std::fs::File;
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -58,6 +58,8 @@ enum Role {
     Peer {
         #[arg(long)]
         scratch: PathBuf,
+        #[arg(long)]
+        core: usize,
         #[command(subcommand)]
         part: Part,
     },
@@ -68,15 +70,16 @@ enum Part {
     #[command(flatten)]
     Far(rows::round_trip::Far),
     Publish(rows::saturate::Writing),
-    KeepAwake {
-        core: usize,
-    },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.role {
-        Some(Role::Peer { scratch, part }) => play(scratch, part),
+        Some(Role::Peer {
+            scratch,
+            core,
+            part,
+        }) => play(scratch, *core, part),
         None if arguments.check => check::run(&arguments),
         None => run(&arguments),
     };
@@ -86,13 +89,12 @@ fn main() -> ExitCode {
     })
 }
 
-fn play(scratch: &std::path::Path, part: &Part) -> Result<ExitCode> {
-    process::become_peer()?;
+fn play(scratch: &Path, core: usize, part: &Part) -> Result<ExitCode> {
+    process::become_peer(core)?;
     let scratch = Scratch::borrow(scratch.to_owned());
     match part {
         Part::Far(far) => far.play(&scratch)?,
         Part::Publish(writing) => writing.play(&scratch)?,
-        Part::KeepAwake { core } => process::keep_awake(*core)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -115,10 +117,13 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut table = table;
     report::print_preface(&mut table, run.effort)?;
     let mut sections = Vec::new();
+    let mut disturbances = 0;
     for group in rows::all() {
         let mut lines = Vec::new();
         for row in chosen(&group, arguments.filter.as_deref()) {
+            let before = process::involuntary_switches()?;
             let outcome = row.measure(run);
+            disturbances += group.disturbances_since(before)?;
             let outcome = outcome.with_context(|| format!("{}: {}", group.title, row.label))?;
             let label = row.label.clone();
             lines.push(Line { label, outcome });
@@ -129,7 +134,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             sections.push(section.json());
         }
     }
-    report::print_disturbances(&mut table)?;
+    report::print_disturbances(&mut table, disturbances)?;
     write_json(arguments, serde_json::Value::Array(sections))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -55,12 +55,14 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Starts this program again in `role`.
-    pub fn spawn(scratch: &Scratch, role: &[&str], stdin: Stdio) -> Result<Self> {
+    /// Starts this program again in `role`, on a core.
+    pub fn spawn(scratch: &Scratch, core: usize, role: &[&str], stdin: Stdio) -> Result<Self> {
         let mut child = Command::new("/proc/self/exe")
             .arg("peer")
             .arg("--scratch")
             .arg(scratch.path())
+            .arg("--core")
+            .arg(core.to_string())
             .args(role)
             .stdin(stdin)
             .stdout(Stdio::piped())
@@ -123,41 +125,10 @@ impl Drop for Peer {
     }
 }
 
-/// What a peer does first: end with its parent, and take the other core.
-pub fn become_peer() -> Result<()> {
+/// What a peer does first: end with its parent, and take its core.
+pub fn become_peer(core: usize) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    pin(FAR)
-}
-
-/// Keeps a core from halting while nobody else wants it, for as long as this process lives.
-///
-/// A virtual processor that halts is put aside by its host, and taking it up again costs tens of
-/// microseconds, many times what any transport does. A task of the idle class that never sleeps
-/// prevents that, and yields to whoever wakes up on the core at once.
-pub fn keep_awake(core: usize) -> Result<()> {
-    pin(core)?;
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: a system call on the calling thread; the parameters live through it.
-    let status = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) };
-    if status != 0 {
-        return Err(std::io::Error::last_os_error()).context("become idle");
-    }
-    say_ready()?;
-    loop {
-        std::hint::spin_loop();
-    }
-}
-
-/// Starts a process for each core that [`keep_awake`]s it; dropping them ends that.
-pub fn keep_both_awake(scratch: &Scratch) -> Result<[Peer; 2]> {
-    let start = |core: usize| -> Result<Peer> {
-        let core = core.to_string();
-        let mut peer = Peer::spawn(scratch, &["keep-awake", &core], Stdio::null())?;
-        peer.await_ready()?;
-        Ok(peer)
-    };
-    let [near, far] = [NEAR, FAR].map(start);
-    Ok([near?, far?])
+    pin(core)
 }
 
 /// What a peer says when it is set up.

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::measure::Effort;
-use crate::process;
 use crate::rows::{Group, Outcome};
 
 /// One measured row.
@@ -111,10 +110,9 @@ pub fn print_preface(to: &mut impl Write, effort: Effort) -> Result<()> {
 }
 
 /// How quiet the machine was, which only the user can judge.
-pub fn print_disturbances(to: &mut impl Write) -> Result<()> {
+pub fn print_disturbances(to: &mut impl Write, switches: u64) -> Result<()> {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
-    let switches = process::involuntary_switches()?;
     writeln!(
         to,
         "\nOther programs interrupted the measuring side {switches} times; the load is {load} now."

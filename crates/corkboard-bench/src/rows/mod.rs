@@ -9,6 +9,7 @@ pub mod saturate;
 use anyhow::Result;
 
 use crate::measure::{Effort, Summary};
+use crate::process::involuntary_switches;
 use crate::scratch::Scratch;
 
 /// What every row is given.
@@ -60,6 +61,15 @@ pub struct Group {
     /// The rows that the others are divided by: a short heading, and the row's label.
     pub references: Vec<(&'static str, &'static str)>,
     pub rows: Vec<Row>,
+}
+
+impl Group {
+    /// How often others have made this process wait, except where its own far side does.
+    pub fn disturbances_since(&self, before: u64) -> Result<u64> {
+        let shares_its_core = self.title == round_trip::SLEEPING;
+        let now = involuntary_switches()?;
+        Ok(if shares_its_core { 0 } else { now - before })
+    }
 }
 
 /// Everything, in the order in which it is printed.

@@ -2,15 +2,14 @@
 //!
 //! Fair, because both sides are real processes pinned to one core each, the value differs in every
 //! round, is read and checked in full on both sides, and is sent back by the same loop. Spinning
-//! rounds follow one another at once; sleeping rounds begin when the far side has been asleep for
-//! 2 ms.
+//! rounds follow one another at once; sleeping rounds begin when the far side is asleep, after a pause.
 //!
-//! Sleeping is measured twice. On a virtual machine most of the time goes into waking a halted
-//! processor, whatever the transport; so once both cores are kept from halting by tasks of the
-//! idle class, which shows what the transports and the kernel's scheduler need, and once they are
-//! left alone, which shows what a program on an otherwise idle machine will see.
+//! Sleeping is measured twice. Between two cores of a virtual machine most of the time goes into
+//! interrupting or un-halting the other processor, whatever the transport; on one core that both
+//! sides share, only transports and the kernel's scheduler are left.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -22,12 +21,18 @@ use crate::link::{Link, Side, echo, sleep, spin};
 use crate::peers::iceoryx2::{Events, Services};
 use crate::peers::ringfire::Rings;
 use crate::peers::socket::Socket;
-use crate::process::{Peer, keep_both_awake, say_ready};
+use crate::process::{FAR, NEAR, Peer, say_ready};
 use crate::scratch::Scratch;
 
 pub const SPINNING: &str = "round trip 64 B, spinning";
-pub const SLEEPING: &str = "round trip 64 B, sleeping, cores kept awake";
-const HALTING: &str = "round trip 64 B, sleeping, cores halted";
+/// Sleeping on one core: how long a pause, and how many rounds. The far side cannot be awake there
+/// while the near side runs, so a short pause suffices, and caches stay warm.
+const TOGETHER: (Duration, usize) = (Duration::from_micros(100), 10_000);
+/// Sleeping on two cores.
+const APART: (Duration, usize) = (Duration::from_millis(2), 1_000);
+
+pub const SLEEPING: &str = "round trip 64 B, sleeping, on one core";
+const SLEEPING_APART: &str = "round trip 64 B, sleeping, on two cores";
 pub const RING: &str = "ringfire ring";
 pub const PUB_SUB: &str = "iceoryx2 pub/sub";
 pub const EVENT: &str = "iceoryx2 event (no value)";
@@ -112,31 +117,24 @@ pub fn groups() -> Vec<Group> {
                 spinning(PUB_SUB, &["services"], Services::open),
             ],
         },
-        sleeping_group(SLEEPING, Cores::Awake),
-        sleeping_group(HALTING, Cores::Alone),
+        sleeping_group(SLEEPING, NEAR),
+        sleeping_group(SLEEPING_APART, FAR),
     ]
 }
 
-/// What the cores do while both sides sleep.
-#[derive(Clone, Copy)]
-enum Cores {
-    Awake,
-    Alone,
-}
-
-fn sleeping_group(title: &'static str, cores: Cores) -> Group {
+fn sleeping_group(title: &'static str, core: usize) -> Group {
     Group {
         title,
         references: vec![("futex", FUTEX), ("iceoryx2", EVENT)],
         rows: vec![
-            sleeping(FUTEX, cores, &["futexes"], Futexes::open),
-            sleeping_boards(Shape::verified(SMALL), cores),
-            sleeping_boards(Shape::verified(LARGE), cores),
-            sleeping(EVENT, cores, &["events"], Events::open),
+            sleeping(FUTEX, core, &["futexes"], Futexes::open),
+            sleeping_boards(Shape::verified(SMALL), core),
+            sleeping_boards(Shape::verified(LARGE), core),
+            sleeping(EVENT, core, &["events"], Events::open),
             Row::new("Unix stream socket", move |run| {
                 let (mut near, far) = Socket::pair()?;
-                let peer = Peer::spawn(run.scratch, &["socket", "socket"], Stdio::from(far))?;
-                slept(run, &mut near, peer, cores)
+                let peer = Peer::spawn(run.scratch, core, &["socket", "socket"], Stdio::from(far))?;
+                slept(run, core, &mut near, peer)
             }),
         ],
     }
@@ -146,7 +144,7 @@ type Open<L> = fn(&Scratch, &str, Side) -> Result<L>;
 
 fn spinning<L: Link + 'static>(label: &str, role: &'static [&str], open: Open<L>) -> Row {
     Row::new(label, move |run| {
-        let (mut near, peer) = connect(run.scratch, role, |name| {
+        let (mut near, peer) = connect(run.scratch, FAR, role, |name| {
             open(run.scratch, name, Side::Near)
         })?;
         spun(run, &mut near, peer)
@@ -155,29 +153,29 @@ fn spinning<L: Link + 'static>(label: &str, role: &'static [&str], open: Open<L>
 
 fn sleeping<L: Link + 'static>(
     label: &str,
-    cores: Cores,
+    core: usize,
     role: &'static [&str],
     open: Open<L>,
 ) -> Row {
     Row::new(label, move |run| {
-        let (mut near, peer) = connect(run.scratch, role, |name| {
+        let (mut near, peer) = connect(run.scratch, core, role, |name| {
             open(run.scratch, name, Side::Near)
         })?;
-        slept(run, &mut near, peer, cores)
+        slept(run, core, &mut near, peer)
     })
 }
 
 fn spinning_boards(shape: Shape) -> Row {
     Row::new(shape.label(), move |run| {
-        let (mut near, peer) = connect_boards::<false>(run.scratch, shape)?;
+        let (mut near, peer) = connect_boards::<false>(run.scratch, FAR, shape)?;
         spun(run, &mut near, peer)
     })
 }
 
-fn sleeping_boards(shape: Shape, cores: Cores) -> Row {
+fn sleeping_boards(shape: Shape, core: usize) -> Row {
     Row::new(shape.label(), move |run| {
-        let (mut near, peer) = connect_boards::<true>(run.scratch, shape)?;
-        slept(run, &mut near, peer, cores)
+        let (mut near, peer) = connect_boards::<true>(run.scratch, core, shape)?;
+        slept(run, core, &mut near, peer)
     })
 }
 
@@ -187,13 +185,10 @@ fn spun(run: Run, near: &mut impl Link, peer: Peer) -> Result<Outcome> {
     Ok(summary.into())
 }
 
-fn slept(run: Run, near: &mut impl Link, mut peer: Peer, cores: Cores) -> Result<Outcome> {
+fn slept(run: Run, core: usize, near: &mut impl Link, mut peer: Peer) -> Result<Outcome> {
     peer.await_ready()?;
-    let _awake = match cores {
-        Cores::Awake => Some(keep_both_awake(run.scratch)?),
-        Cores::Alone => None,
-    };
-    let slept = sleep(near, run.effort.samples(1_000), &peer)?;
+    let (idle, rounds) = if core == NEAR { TOGETHER } else { APART };
+    let slept = sleep(near, run.effort.samples(rounds), idle, &peer)?;
     peer.finish()?;
     Ok(Outcome {
         summary: slept.summary,
@@ -212,6 +207,7 @@ const NEAR_SLEEPS: &str = "near side";
 /// creates.
 fn connect<L>(
     scratch: &Scratch,
+    core: usize,
     role: &[&str],
     open: impl FnOnce(&str) -> Result<L>,
 ) -> Result<(L, Peer)> {
@@ -219,7 +215,7 @@ fn connect<L>(
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let (kind, options) = role.split_at(1);
     let role = [kind, &[&*name], options].concat();
-    let mut peer = Peer::spawn(scratch, &role, Stdio::piped())?;
+    let mut peer = Peer::spawn(scratch, core, &role, Stdio::piped())?;
     let near = open(&name)?;
     peer.await_ready()?;
     Ok((near, peer))
@@ -227,12 +223,13 @@ fn connect<L>(
 
 fn connect_boards<const SLEEPS: bool>(
     scratch: &Scratch,
+    core: usize,
     shape: Shape,
 ) -> Result<(Boards<SLEEPS>, Peer)> {
     let [capacity, verified] = shape.arguments();
     let sleeps = SLEEPS.to_string();
     let role = ["boards", &capacity, &verified, &sleeps];
-    connect(scratch, &role, |name| {
+    connect(scratch, core, &role, |name| {
         Boards::open(scratch, name, Side::Near, shape)
     })
 }

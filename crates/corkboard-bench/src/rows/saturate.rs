@@ -18,7 +18,7 @@ use crate::board::{LARGE, SMALL, Shape, shared_space};
 use crate::clock::ticks;
 use crate::measure::Histogram;
 use crate::payload::Proof;
-use crate::process::{DEADLINE, Patience, Peer, say_ready};
+use crate::process::{DEADLINE, FAR, Patience, Peer, say_ready};
 use crate::scratch::{Scratch, SharedPage};
 
 pub const TITLE: &str = "read 64 B from a saturating writer";
@@ -83,7 +83,7 @@ fn saturated(run: Run, shape: Shape) -> Result<Outcome> {
     let page = page(run.scratch, &name)?;
     let [capacity, verified] = shape.arguments();
     let role = ["publish", &name, &capacity, &verified];
-    let mut peer = Peer::spawn(run.scratch, &role, Stdio::piped())?;
+    let mut peer = Peer::spawn(run.scratch, FAR, &role, Stdio::piped())?;
     peer.await_ready()?;
     let space = shared_space(run.scratch, &name)?;
     let mut reader = Reader::open_timeout(&space, "value", DEADLINE)?;
