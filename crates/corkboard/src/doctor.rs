@@ -78,6 +78,7 @@ enum Repair {
     /// Empty the entry, if its holder is still dead.
     Wipe {
         board: String,
+        instance: u64,
         role: Role,
         entry: u32,
     },
@@ -128,11 +129,19 @@ impl Finding {
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
                 result => result,
             },
-            Repair::Wipe { board, role, entry } => {
+            Repair::Wipe {
+                board,
+                instance,
+                role,
+                entry,
+            } => {
                 let files = match Files::open(&self.space, board, Protection::ReadWrite) {
                     Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
                     files => files?,
                 };
+                if files.geometry.instance != *instance {
+                    return Ok(());
+                }
                 let file = files.table(*role, Protection::ReadWrite, &self.subject)?;
                 let byte = LOCK_BASE + u64::from(*entry);
                 if !lock::try_lock(file.as_fd(), byte).map_err(failed)? {
@@ -256,7 +265,7 @@ impl Space {
         for (role, what, participants) in tables {
             for dead in participants.unwrap_or_default() {
                 if !dead.is_alive {
-                    findings.push(self.dead(name, role, what, dead));
+                    findings.push(self.dead(name, stat.instance, role, what, dead));
                 }
             }
         }
@@ -265,7 +274,14 @@ impl Space {
         }
     }
 
-    fn dead(&self, name: &str, role: Role, what: &str, dead: &Participant) -> Finding {
+    fn dead(
+        &self,
+        name: &str,
+        instance: u64,
+        role: Role,
+        what: &str,
+        dead: &Participant,
+    ) -> Finding {
         let Participant {
             pid, label, entry, ..
         } = dead;
@@ -277,6 +293,7 @@ impl Space {
             format!("{what} {pid} ({label}) died{held}; the next {what} reuses its entry");
         let repair = Repair::Wipe {
             board: name.to_owned(),
+            instance,
             role,
             entry: *entry,
         };

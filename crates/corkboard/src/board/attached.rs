@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::files::{self, Files, object};
 use super::layout::{CRC, Geometry, LATEST, LEN, MONOTONIC, REALTIME, Role, STAMP, STATE};
-use super::layout::{DESCRIPTOR_LEN, SMALL_SLOTS, STATE_LIVE};
+use super::layout::{DESCRIPTOR_LEN, SMALL_SLOTS, STATE_LIVE, seal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering};
@@ -128,34 +128,38 @@ impl Attached {
 
     /// What the slot says of itself; `None` when its length is impossible.
     #[inline]
-    pub(super) fn descriptor(&self, slot: usize) -> Option<Descriptor> {
+    pub(super) fn descriptor(&self, slot: usize, sequence: u64) -> Option<Descriptor> {
         let words = self
             .data
             .words(self.descriptor_at(slot), DESCRIPTOR_LEN / 8);
         let word = |field: usize| words[field / 8].load(Ordering::Relaxed);
-        self.check_descriptor(word)
+        self.check_descriptor(sequence, word)
     }
 
     /// As [`descriptor`](Self::descriptor), from wherever the words come.
     #[inline]
-    pub(super) fn check_descriptor(&self, word: impl Fn(usize) -> u64) -> Option<Descriptor> {
+    pub(super) fn check_descriptor(
+        &self,
+        sequence: u64,
+        word: impl Fn(usize) -> u64,
+    ) -> Option<Descriptor> {
         let len = usize::try_from(word(LEN)).ok()?;
         (len <= self.geometry.capacity).then(|| Descriptor {
             len,
-            crc: word(CRC),
+            crc: seal(word(CRC), sequence),
             monotonic: word(MONOTONIC),
             realtime: word(REALTIME),
         })
     }
 
     #[inline]
-    pub(super) fn describe(&self, slot: usize, found: Descriptor) {
+    pub(super) fn describe(&self, slot: usize, sequence: u64, found: Descriptor) {
         let words = self
             .data
             .words(self.descriptor_at(slot), DESCRIPTOR_LEN / 8);
         let store = |field: usize, value| words[field / 8].store(value, Ordering::Relaxed);
         store(LEN, found.len as u64);
-        store(CRC, found.crc);
+        store(CRC, seal(found.crc, sequence));
         store(MONOTONIC, found.monotonic);
         store(REALTIME, found.realtime);
     }
@@ -192,6 +196,23 @@ impl Attached {
     /// Whether the data file at the board's path is still the mapped one.
     pub(super) fn is_in_place(&self) -> bool {
         files::is_in_place(&self.space, &self.name, self.identity)
+    }
+
+    /// Brings a slot's value into memory, so that reading it cannot fail. A length that the file
+    /// has no memory for is damage, and must not make the system allocate it.
+    #[cold]
+    pub(super) fn make_present(
+        &self,
+        slot: usize,
+        len: usize,
+        operation: &'static str,
+    ) -> Result<()> {
+        let payload = self.payload_at(slot);
+        let files = self.reopen(operation)?;
+        files.check_allocated(payload, len, &self.object())?;
+        self.data
+            .populate(payload, len, Protection::ReadOnly)
+            .map_err(|errno| self.os(operation, errno))
     }
 
     /// Opens one of the board's tables.

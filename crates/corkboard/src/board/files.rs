@@ -1,8 +1,9 @@
 //! A board's directory: created by one rename, opened through one descriptor, removed for good.
 
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -114,10 +115,17 @@ impl Files {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let name = Role::Data.file_name();
         let file = fs::openat(&self.directory, name, flags, Mode::empty())?;
-        if identity(file.as_fd())? != identity(self.data.as_fd())?
-            || !lock::try_lock(file.as_fd(), LOCK_BASE + entry as u64)?
-        {
+        if identity(file.as_fd())? != identity(self.data.as_fd())? {
             return Ok(None);
+        }
+        // We have the entry. Whoever had it before is about to let go of its beacon, too.
+        let mut patience = 1000;
+        while !lock::try_lock(file.as_fd(), LOCK_BASE + entry as u64)? {
+            patience -= 1;
+            if patience == 0 {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
         let protection = Protection::ReadOnly;
         let never = Inheritance::Never;
@@ -125,11 +133,15 @@ impl Files {
         Ok(Some(Beacon { _mapping: mapping }))
     }
 
-    /// A value cannot be longer than what the data file has allocated, whatever a damaged length
-    /// says: nobody should reserve memory for it.
-    pub(crate) fn check_allocated(&self, len: usize, object: &str) -> Result<()> {
-        let stat = fs::fstat(&self.data).map_err(|errno| Error::os("read", object, errno))?;
-        if len as u64 <= (stat.st_blocks as u64).saturating_mul(512) {
+    /// Whether the data file has memory for a value. A damaged length may say what it likes:
+    /// nobody should allocate memory for it.
+    pub(crate) fn check_allocated(&self, payload: usize, len: usize, object: &str) -> Result<()> {
+        let hole = match len {
+            0 => return Ok(()),
+            _ => fs::seek(&self.data, fs::SeekFrom::Hole(payload as u64)),
+        };
+        let hole = hole.map_err(|errno| Error::os("read", object, errno))?;
+        if hole.checked_sub(payload as u64) >= Some(len as u64) {
             return Ok(());
         }
         Err(damaged(object, "has a value longer than its memory"))
@@ -265,7 +277,13 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
     let failed = |errno| Error::os("remove", &object, errno);
     let parent = space.directory()?;
     let visible = directory_name(name);
-    let directory = fs::openat(&parent, &visible, DIRECTORY, Mode::empty()).map_err(failed)?;
+    let directory = match fs::openat(&parent, &visible, DIRECTORY, Mode::empty()) {
+        Err(Errno::NOTDIR | Errno::LOOP) if removal == Removal::Start => {
+            // Not a board, but it has a board's name.
+            return fs::unlinkat(&parent, &visible, AtFlags::empty()).map_err(failed);
+        }
+        directory => directory.map_err(failed)?,
+    };
     // Removers take turns, so that none renames a successor of the board it looked at.
     fs::flock(&directory, fs::FlockOperation::LockExclusive).map_err(failed)?;
     let ours = fs::fstat(&directory).map_err(failed)?;
@@ -321,20 +339,32 @@ pub(crate) fn mark_gone(data: &Mapping, geometry: &Geometry) {
     data.word(LATEST).fetch_or(GONE, Ordering::Relaxed);
 }
 
-/// Deletes a board's directory and whatever files are in it.
+/// Deletes a board's directory and whatever is in it.
 fn delete(parent: BorrowedFd<'_>, directory_name: &str) -> std::result::Result<(), Errno> {
+    let name = CString::new(directory_name).map_err(|_| Errno::INVAL)?;
+    delete_to(parent, &name, MAX_DEPTH)
+}
+
+/// A board has no directories in it; somebody may have put some there.
+const MAX_DEPTH: u32 = 16;
+
+fn delete_to(
+    parent: BorrowedFd<'_>,
+    directory_name: &CStr,
+    depth: u32,
+) -> std::result::Result<(), Errno> {
     let directory = fs::openat(parent, directory_name, DIRECTORY, Mode::empty())?;
     for item in fs::Dir::read_from(&directory)? {
         let item = item?;
         let name = item.file_name();
-        if !matches!(name.to_bytes(), b"." | b"..") {
-            let is_directory = item.file_type() == FileType::Directory;
-            let flags = if is_directory {
-                AtFlags::REMOVEDIR
-            } else {
-                AtFlags::empty()
-            };
-            fs::unlinkat(&directory, name, flags)?;
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        match fs::unlinkat(&directory, name, AtFlags::empty()) {
+            Err(Errno::ISDIR | Errno::PERM) if depth > 0 => {
+                delete_to(directory.as_fd(), name, depth - 1)?;
+            }
+            result => result?,
         }
     }
     fs::unlinkat(parent, directory_name, AtFlags::REMOVEDIR)

@@ -32,6 +32,8 @@ pub(super) const OBSERVER_SLICE: Duration = Duration::from_millis(2);
 const MIN_SPINS: u32 = 32;
 const MAX_SPINS: u32 = 2048;
 const ATTEMPTS: u32 = 10_000;
+/// How often to look again at a slot that contradicts an unchanged latest word.
+const MAX_STALE: u32 = 100;
 pub(super) const READ: &str = "read";
 
 /// A handle that reads a board's newest value.
@@ -226,6 +228,7 @@ impl Reader {
     /// *Recovers*: a value published by a writer that died before waking is seen within 50 ms.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Snapshot<'_>>> {
         let mut since = None;
+        let mut futile = 0;
         loop {
             self.board().check_usable(READ)?;
             if self.spin() {
@@ -233,6 +236,10 @@ impl Reader {
                 self.fetch()?;
                 if self.seen > seen {
                     return Ok(self.held.snapshot());
+                }
+                futile += 1;
+                if futile > ATTEMPTS {
+                    return Err(self.board().contradictory(READ));
                 }
             }
             let start = *since.get_or_insert_with(Instant::now);
@@ -367,6 +374,7 @@ impl Reader {
     }
 
     fn fetch_small(&mut self, small: SmallSlots) -> Result<()> {
+        let (mut stale, mut last) = (0, 0);
         for _ in 0..ATTEMPTS {
             let board = &*self.held.board;
             let mut sequence = self.seen;
@@ -390,7 +398,7 @@ impl Reader {
             let slot = small.of(sequence);
             let copy = &mut self.held.copy;
             let found = protocol::copy_while(slot.stamp(), sequence, || {
-                let found = board.check_descriptor(|field| slot.word(field))?;
+                let found = board.check_descriptor(sequence, |field| slot.word(field))?;
                 // A private copy of at most a kibibyte can be had.
                 copy.resize(found.len);
                 slot.copy_to(copy.words_mut(), found.len);
@@ -400,6 +408,12 @@ impl Reader {
             self.held.clear();
             let Some(found) = found else {
                 self.board().check_usable(READ)?;
+                // The latest slot is never marked (I1): the next look finds another one.
+                stale = if sequence == last { stale + 1 } else { 0 };
+                last = sequence;
+                if stale > MAX_STALE {
+                    break;
+                }
                 std::hint::spin_loop();
                 continue;
             };
@@ -438,7 +452,7 @@ impl Reader {
             }
             // The latest slot is never marked (I1), so a mismatch means that it is latest no more.
             stale += u32::from(self.board().latest().load(Ordering::Acquire) == word);
-            if stale > 100 {
+            if stale > MAX_STALE {
                 return Err(self.board().contradictory(READ));
             }
         }
@@ -448,15 +462,11 @@ impl Reader {
     /// Checks a value in a slot that this handle has pinned, and holds it.
     fn accept(&mut self, slot: usize, sequence: u64, word: u64) -> Result<()> {
         self.seen = sequence;
-        let found = self.board().descriptor(slot);
+        let found = self.board().descriptor(slot, sequence);
         let found = found.ok_or_else(|| self.impossible_length(sequence))?;
         let payload = self.board().payload_at(slot);
         if found.len > self.present[slot] {
-            // Brings the pages in, or says so when there are none: touching them would kill us.
-            self.board()
-                .data
-                .populate(payload, found.len, Protection::ReadOnly)
-                .map_err(|errno| self.board().os(READ, errno))?;
+            self.board().make_present(slot, found.len, READ)?;
             self.present[slot] = found.len;
         }
         let start = self.board().data.bytes(payload, found.len).cast_const();
@@ -522,17 +532,19 @@ impl Reader {
                 // more: the next look must find another one.
                 stale = if word == last { stale + 1 } else { 0 };
                 last = word;
-                if stale > 100 {
+                if stale > MAX_STALE {
                     return Err(self.board().contradictory(READ));
                 }
                 std::thread::yield_now();
                 continue;
             }
-            let found = self.board().check_descriptor(|field| words[field / 8]);
+            let found = self
+                .board()
+                .check_descriptor(sequence, |field| words[field / 8]);
             let payload = self.board().geometry.payload(slot);
             let mut actual = 0;
             if let Some(found) = found {
-                files.check_allocated(found.len, &object)?;
+                files.check_allocated(payload, found.len, &object)?;
                 let mut fill = |to: &mut [u8]| {
                     files::read_at(&files.data, to, payload, &object)?;
                     Ok(crc64(to, 0))

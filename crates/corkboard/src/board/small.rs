@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 
 use super::attached::{Attached, Descriptor};
-use super::layout::{CRC, DESCRIPTOR_LEN, LEN, MONOTONIC, REALTIME, SMALL_SLOTS, STAMP};
+use super::layout::{CRC, DESCRIPTOR_LEN, LEN, MONOTONIC, REALTIME, SMALL_SLOTS, STAMP, seal};
 use crate::sync::{AtomicU64, Ordering};
 
 const HEAD: usize = DESCRIPTOR_LEN / 8;
@@ -83,10 +83,10 @@ impl<'a> SmallSlot<'a> {
 
     /// Writes everything but the stamp.
     #[inline]
-    pub(super) fn fill(self, found: Descriptor, value: &[u8]) {
+    pub(super) fn fill(self, sequence: u64, found: Descriptor, value: &[u8]) {
         let store = |field: usize, word| self.head[field / 8].store(word, Ordering::Relaxed);
         store(LEN, found.len as u64);
-        store(CRC, found.crc);
+        store(CRC, seal(found.crc, sequence));
         store(MONOTONIC, found.monotonic);
         store(REALTIME, found.realtime);
         let (lines, rest) = value.as_chunks::<64>();

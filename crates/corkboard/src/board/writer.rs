@@ -77,7 +77,7 @@ pub struct Writer {
     /// A small exclusive board, on which publishing is least work.
     is_simple: bool,
     /// Says to those who may only read that a writer is alive.
-    _beacon: Option<Beacon>,
+    beacon: Option<Beacon>,
 }
 
 impl Writer {
@@ -169,13 +169,13 @@ impl Writer {
             // SAFETY: the writer owns a share of the board as long as it has the slots.
             small: unsafe { SmallSlots::new(&board) },
             is_simple: board.is_small() && geometry.writer_mode == WriterMode::Exclusive,
-            _beacon: None,
+            beacon: None,
             held: Held::new(Arc::new(board)),
         };
         if geometry.writer_mode == WriterMode::Exclusive {
             writer.take_turn()?;
         }
-        writer._beacon = files.light_beacon(entry, generation).map_err(failed)?;
+        writer.beacon = files.light_beacon(entry, generation).map_err(failed)?;
         Ok(writer)
     }
 
@@ -289,7 +289,7 @@ impl Writer {
             let cause = "its latest value claims more bytes than it holds; publish another one";
             board.error(ErrorKind::Damaged, "read", cause)
         };
-        let found = board.descriptor(slot).ok_or_else(impossible)?;
+        let found = board.descriptor(slot, sequence).ok_or_else(impossible)?;
         let start = if let Some(small) = &self.small {
             self.held.copy.resize(found.len);
             small
@@ -303,12 +303,13 @@ impl Writer {
                 let pin = self.control.pin(self.entry);
                 protocol::pin(pin, board.stamp(slot), slot, sequence);
             }
-            let payload = board.payload_at(slot);
+            if found.len > self.populated[slot] {
+                board.make_present(slot, found.len, "read")?;
+            }
             board
                 .data
-                .populate(payload, found.len, Protection::ReadOnly)
-                .map_err(|errno| board.os("read", errno))?;
-            board.data.bytes(payload, found.len).cast_const()
+                .bytes(board.payload_at(slot), found.len)
+                .cast_const()
         };
         let value = if found.len == 0 {
             &[]
@@ -383,7 +384,7 @@ impl Writer {
         let slot = small.of(sequence);
         protocol::mark(slot.stamp(), sequence);
         hook::point("publish.marked");
-        slot.fill(found, value);
+        slot.fill(sequence, found, value);
         hook::point("publish.copied");
         protocol::stamp(slot.stamp(), sequence);
         self.make_latest(sequence as usize % SMALL_SLOTS, sequence);
@@ -401,7 +402,7 @@ impl Writer {
             monotonic,
             realtime,
         };
-        self.board().describe(slot, found);
+        self.board().describe(slot, sequence, found);
         self.reserved.pop();
         protocol::stamp(self.board().stamp(slot), sequence);
         self.make_latest(slot, sequence);
@@ -697,6 +698,8 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if self.board().generation.is_current() {
             self.unlock();
+            // Before the entry, whose next holder lights one on the same byte.
+            self.beacon = None;
             self.control.wipe(self.entry);
         }
     }
