@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 use rustix::io::Errno;
 
 use crate::board::layout::{
-    ENTRIES, ENTRY_LEN, Geometry, HIGH, LABEL, LABEL_LEN, LOCK_BASE, PID, Role, SINCE,
+    ENTRIES, ENTRY_LEN, FENCED, Geometry, HIGH, LABEL, LABEL_LEN, LOCK_BASE, PID, Role, SINCE,
+    WAITING,
 };
 use crate::board::protocol;
 use crate::hook;
@@ -19,6 +20,8 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::sys::lock;
 use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::Generation;
+
+const _: () = assert!(FENCED == WAITING + 8, "the two words are neighbours");
 
 /// The table of writers or readers, mapped.
 pub(crate) struct Table {
@@ -160,6 +163,13 @@ impl Table {
             .word(base + SINCE)
             .store(now, Ordering::Relaxed);
         self.mapping.word(base + PID).store(pid, Ordering::Relaxed);
+    }
+
+    /// Of the readers' table: the waiting and the fenced word.
+    #[inline]
+    pub(crate) fn wake_words(&self) -> &[AtomicU64; 2] {
+        let words = self.mapping.words(WAITING, 2);
+        words.first_chunk().expect("two words were asked for")
     }
 
     fn high(&self) -> &AtomicU64 {

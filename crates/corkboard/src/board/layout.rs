@@ -22,6 +22,8 @@ pub(crate) const MUTEX: usize = 256;
 pub(crate) const RELEASES: usize = 320;
 /// Readers file: not 0 while somebody may sleep.
 pub(crate) const WAITING: usize = 256;
+/// Readers file: not 0 while writers make a full fence after each publication.
+pub(crate) const FENCED: usize = 264;
 /// Both tables: one more than the highest entry ever claimed.
 pub(crate) const HIGH: usize = 384;
 /// Both tables: the first entry.
@@ -373,7 +375,7 @@ mod tests {
         let fields = [STAMP, LEN, CRC, MONOTONIC, REALTIME];
         assert_eq!(documented("descriptor"), fields);
         assert_eq!(documented("control"), [MUTEX, RELEASES]);
-        assert_eq!(documented("readers"), [WAITING]);
+        assert_eq!(documented("readers"), [WAITING, FENCED]);
         assert_eq!(documented("table"), [HIGH, ENTRIES]);
         assert_eq!(documented("entry"), [0, PID, SINCE, LABEL]);
         let bytes = geometry(5000, WriterMode::Shared).encode(Role::Readers);

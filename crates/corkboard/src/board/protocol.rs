@@ -8,6 +8,8 @@
 //! - the *state* word: live or removed. Stored once, by a remover, who then sets [`GONE`] in all
 //!   words that readers watch. A writer may overwrite that with what it is just publishing; it
 //!   looks at the state afterwards and sets it again.
+//! - the *fenced* word: not 0 while writers make a full fence after each publication, for readers
+//!   that sleep now and then. Readers set it, writers clear it when nobody has slept for long.
 //! - the *waiting* word: not 0 while somebody may sleep. Anyone stores it, the writer clears it.
 //!
 //! Invariants, which safety comments cite:
@@ -178,9 +180,13 @@ impl Reserved {
         self.slots[..self.len].contains(&slot)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
+        self.slots[..self.len].iter().copied()
+    }
+
     /// All but the last.
     pub(super) fn others(&self) -> impl Iterator<Item = usize> {
-        self.slots[..self.len.saturating_sub(1)].iter().copied()
+        self.iter().take(self.len.saturating_sub(1))
     }
 
     /// Makes one of them the last.
@@ -228,6 +234,29 @@ pub(super) fn reserve<'a>(
         }
     }
     pinned
+}
+
+/// Has writers make a full fence after each publication from now on, on account of a reader that
+/// announced and fenced. `true` when they do already: then that reader's own fence was enough.
+#[inline]
+pub(super) fn ask_for_fences(fenced: &AtomicU64) -> bool {
+    let is_fenced = fenced.load(Ordering::Relaxed) != 0;
+    if !is_fenced {
+        fenced.store(1, Ordering::Relaxed);
+    }
+    is_fenced
+}
+
+/// Ends the fences, when nobody has slept for long. A reader that relied on them announced before
+/// it looked at `fenced`, so either it sees this or we see the announcement, and take it back.
+#[cold]
+pub(super) fn end_fences(fenced: &AtomicU64, waiting: &AtomicU64) {
+    fenced.store(0, Ordering::Relaxed);
+    // Pairs with the fence between announcing and `ask_for_fences`.
+    fence(Ordering::SeqCst);
+    if waiting.load(Ordering::Relaxed) != 0 {
+        fenced.store(1, Ordering::Relaxed);
+    }
 }
 
 /// Says that somebody may sleep until the latest word's low half is no longer `awaited`. A fence

@@ -28,9 +28,13 @@ use crate::sys::{barrier, wait};
 pub(super) const SLICE: Duration = Duration::from_millis(50);
 /// One that nobody can wake looks this often for a value.
 pub(super) const OBSERVER_SLICE: Duration = Duration::from_millis(2);
-/// How often a wait looks before it sleeps: more after looks that paid off, fewer after others.
-const MIN_SPINS: u32 = 32;
-const MAX_SPINS: u32 = 2048;
+/// How often a wait looks before it sleeps, at most and at first. Looking pays off for whom the
+/// next value comes soon, and holds up everyone else on this processor for others; so waits learn
+/// from how long they took.
+const MAX_SPINS: u32 = 1024;
+const FIRST_SPINS: u32 = 64;
+/// A sleep shorter than this should have been spent looking.
+const SOON: Duration = Duration::from_micros(15);
 const ATTEMPTS: u32 = 10_000;
 /// How often to look again at a slot that contradicts an unchanged latest word.
 const MAX_STALE: u32 = 100;
@@ -69,6 +73,7 @@ pub struct Reader {
     /// such value. A fork's child finds 0, which matches no word.
     expected: WipedWord,
     spins: u32,
+    sleeps: u32,
     label: String,
     /// Bytes at each slot's beginning that are known to be in memory.
     present: Vec<usize>,
@@ -114,7 +119,8 @@ impl Reader {
             // SAFETY: the reader owns a share of the board as long as it has the slots.
             small: unsafe { SmallSlots::new(&board) },
             expected: WipedWord::new().map_err(|errno| board.os("open", errno))?,
-            spins: MIN_SPINS,
+            spins: FIRST_SPINS,
+            sleeps: 0,
             label,
             present: vec![0; board.slots()],
             held: Held::new(Arc::new(board)),
@@ -227,11 +233,12 @@ impl Reader {
     /// # If a process dies
     /// *Recovers*: a value published by a writer that died before waking is seen within 50 ms.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Snapshot<'_>>> {
-        let mut since = None;
+        let since = timeout.map(|_| Instant::now());
         let mut futile = 0;
+        self.spin();
         loop {
             self.board().check_usable(READ)?;
-            if self.spin() {
+            if self.is_newer() {
                 let seen = self.seen;
                 self.fetch()?;
                 if self.seen > seen {
@@ -242,10 +249,10 @@ impl Reader {
                     return Err(self.board().contradictory(READ));
                 }
             }
-            let start = *since.get_or_insert_with(Instant::now);
-            let left = timeout.map_or(Duration::MAX, |timeout| {
-                timeout.saturating_sub(start.elapsed())
-            });
+            let left = match (timeout, since) {
+                (Some(timeout), Some(since)) => timeout.saturating_sub(since.elapsed()),
+                _ => Duration::MAX,
+            };
             if left.is_zero() {
                 return Ok(None);
             }
@@ -591,32 +598,40 @@ impl Reader {
         Err(self.board().contradictory(READ))
     }
 
-    /// Looks for a newer value for a moment.
-    fn spin(&mut self) -> bool {
+    /// Looks for a newer value for as long as that has been worth it.
+    fn spin(&mut self) {
         for _ in 0..self.spins {
             if self.is_newer() {
-                self.spins = (self.spins * 2).min(MAX_SPINS);
-                return true;
+                return;
             }
             std::hint::spin_loop();
         }
-        self.spins = (self.spins / 2).max(MIN_SPINS);
-        self.is_newer()
     }
 
     fn sleep(&mut self, left: Duration) -> Result<()> {
         let (word, slice) = self.announce();
-        let slice = if barrier::heavy() {
-            slice
-        } else {
-            OBSERVER_SLICE
-        };
+        // Pairs with the writer's fence after publishing, if it makes one.
+        fence(Ordering::SeqCst);
+        let is_settled = self.table.as_ref().is_none_or(|(table, _)| {
+            protocol::ask_for_fences(&table.wake_words()[1]) || barrier::heavy()
+        });
+        let slice = if is_settled { slice } else { OBSERVER_SLICE };
         let state = self.board().state().load(Ordering::Relaxed);
         if state != STATE_LIVE || self.is_newer() {
             return Ok(());
         }
         hook::point("wait.announced");
+        // Who does not look any more finds out now and then whether that would pay off again.
+        self.sleeps = self.sleeps.wrapping_add(1);
+        let start = (self.spins > 0 || self.sleeps.is_multiple_of(16)).then(Instant::now);
         let timed_out = wait::wait_low(self.board().latest(), word, left.min(slice));
+        if let Some(start) = start {
+            self.spins = if start.elapsed() < SOON {
+                (self.spins * 2).clamp(FIRST_SPINS, MAX_SPINS)
+            } else {
+                self.spins / 2
+            };
+        }
         if timed_out {
             self.check_in_place()?;
         }

@@ -29,6 +29,8 @@ use crate::sys::barrier::{self, Side};
 use crate::sys::map::Protection;
 use crate::sys::{lock, wait};
 
+/// After so many publications that nobody waited for, readers that sleep again pay for the fence.
+const UNWAITED: u32 = 1000;
 const ROUNDS: usize = 10_000;
 /// Beyond this capacity in bytes, few slots in use are worth more than few looks at the pins.
 const MANY_SLOTS_CAPACITY: usize = 64 << 10;
@@ -59,6 +61,8 @@ pub struct Writer {
     entry: usize,
     timeout: Duration,
     side: Side,
+    /// Publications with a fence that nobody waited for, in a row.
+    unwaited: u32,
     integrity: Integrity,
     clock: Clock,
     known: Known,
@@ -158,6 +162,7 @@ impl Writer {
             entry,
             timeout,
             side: barrier::register(),
+            unwaited: 0,
             integrity: geometry.integrity,
             clock: Clock::new(geometry.timestamp),
             known: Known::default(),
@@ -419,11 +424,21 @@ impl Writer {
         let word = pack(slot, sequence);
         latest.store(word, Ordering::Release);
         hook::point("publish.latest");
-        // Pairs with the waiter's heavy fence: either we see the flag or it the new value.
-        barrier::light(self.side);
-        if protocol::take_waiting(self.readers.mapping().word(WAITING), word as u32) {
+        let [waiting, fenced] = self.readers.wake_words();
+        let is_fenced = fenced.load(Ordering::Relaxed) != 0;
+        // Pairs with the waiter's fence, which is heavy unless it knows that we make ours: either
+        // we see the flag or it the new value.
+        barrier::light(if is_fenced { Side::Both } else { self.side });
+        if protocol::take_waiting(waiting, word as u32) {
+            self.unwaited = 0;
             hook::point("publish.waking");
             wait::wake_low(latest);
+        } else if is_fenced {
+            self.unwaited += 1;
+            if self.unwaited > UNWAITED {
+                self.unwaited = 0;
+                protocol::end_fences(fenced, waiting);
+            }
         }
         // Pairs with the remover's heavy fence: either it marks what we stored, or we do.
         if board.state().load(Ordering::Relaxed) != STATE_LIVE {
@@ -477,6 +492,11 @@ impl Writer {
             self.mark(&mut slots);
             if let Some(slot) = slots.last() {
                 hook::point("publish.reserved");
+                let board = self.board();
+                for slot in slots.iter() {
+                    // Readers had them last; on their way while nobody waits for them.
+                    board.data.prefetch_exclusive(board.payload_at(slot));
+                }
                 self.reserved = slots;
                 return Ok(slot);
             }

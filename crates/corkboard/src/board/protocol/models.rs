@@ -188,6 +188,33 @@ fn one_who_awaits_the_next_value_is_woken_by_it_and_not_by_this_one() {
 }
 
 #[test]
+fn one_who_relies_on_the_writers_fence_is_woken_also_when_fences_end() {
+    loom::model(|| {
+        // The latest, the waiting and the fenced word.
+        let words: Arc<[AtomicU64; 3]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
+        words[2].store(1, Ordering::Relaxed);
+        let writer = {
+            let words = words.clone();
+            thread::spawn(move || {
+                end_fences(&words[2], &words[1]);
+                words[0].store(1, Ordering::Release);
+                if words[2].load(Ordering::Relaxed) != 0 {
+                    fence(Ordering::SeqCst);
+                }
+                take_waiting(&words[1], 1)
+            })
+        };
+        announce(&words[1], 0);
+        fence(Ordering::SeqCst);
+        let relies = ask_for_fences(&words[2]);
+        let sleeps = words[0].load(Ordering::Relaxed) == 0;
+        let wakes = writer.join().unwrap();
+        // One who does not rely on it has the kernel make it, which is not modelled.
+        assert!(!relies || !sleeps || wakes, "asleep, and nobody wakes");
+    });
+}
+
+#[test]
 fn an_entry_claimed_anew_is_scanned() {
     loom::model(|| {
         let board = Arc::new(Large::<3>::new());
