@@ -103,7 +103,7 @@ fn a_damaged_length_does_not_cost_memory() {
     let data = File::open(scratch.0.join("x.board/data")).unwrap();
     data.read_exact_at(&mut latest, LATEST).unwrap();
     let slot = u64::from_ne_bytes(latest) >> 53 & 1023;
-    let len_at = STATE_TO_DESCRIPTORS + slot * 64 + 8;
+    let len_at = STATE_TO_DESCRIPTORS + slot * 128 + 8;
     set_word(&scratch, "data", len_at, capacity as u64);
     assert!(writer.latest().is_err());
     assert!(Reader::open(&space, "x").unwrap().read().is_err());

@@ -17,7 +17,7 @@ use crate::peers::{iceoryx2, lmdb, mmap_sync, original, ringfire};
 use crate::scratch::Scratch;
 
 pub const TITLE: &str = "read 64 B, unchanged, and fold it";
-const FOLD: &str = "fold alone";
+pub const FOLD: &str = "fold alone";
 pub const MMAP_SYNC: &str = "mmap-sync, read";
 pub const RINGFIRE: &str = "ringfire blackboard";
 

@@ -175,7 +175,7 @@ impl Geometry {
 
     #[inline]
     pub(crate) fn descriptor(&self, slot: usize) -> usize {
-        SLOTS + slot * if self.is_small() { self.stride() } else { 64 }
+        SLOTS + slot * if self.is_small() { self.stride() } else { 128 }
     }
 
     #[inline]

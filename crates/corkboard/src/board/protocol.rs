@@ -27,7 +27,7 @@
 //! by a dead reader costs one slot until its entry is claimed again. Nothing needs repair.
 
 use super::layout::MAX_SLOTS;
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, fence, store_and_fence};
 
 /// Set in the stamp of a slot that is being written.
 pub(crate) const BUSY: u64 = 1 << 62;
@@ -78,9 +78,8 @@ pub(super) fn is_newer(watched: u64, seen: u64) -> bool {
 #[inline]
 pub(super) fn pin(pin: &AtomicU64, stamp: &AtomicU64, slot: usize, sequence: u64) -> bool {
     // Release: our reads of the slot pinned before come before its next use. I4.
-    pin.store(slot as u64 + 1, Ordering::Release);
-    // Pairs with the fence in `reserve`: I3.
-    fence(Ordering::SeqCst);
+    // The fence pairs with the one in `reserve`: I3.
+    store_and_fence(pin, slot as u64 + 1);
     // Acquire pairs with the Release store in `stamp`.
     stamp.load(Ordering::Acquire) == sequence
 }

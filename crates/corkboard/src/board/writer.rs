@@ -411,6 +411,13 @@ impl Writer {
         self.reserved.pop();
         protocol::stamp(self.board().stamp(slot), sequence);
         self.make_latest(slot, sequence);
+        if self.reserved.last().is_none()
+            && self.board().geometry.writer_mode == WriterMode::Exclusive
+        {
+            // Now, while readers are busy with this value, rather than before the next one. What
+            // goes wrong goes wrong again there, and is reported.
+            let _ = self.reserve_more();
+        }
         Ok(sequence)
     }
 
