@@ -78,8 +78,8 @@ pub struct Writer {
     releases: u64,
     /// The slots of a small board; `held.board` outlives them.
     small: Option<SmallSlots>,
-    /// A small exclusive board, on which publishing is least work.
-    is_simple: bool,
+    /// An exclusive board: the turn lasts as long as the handle.
+    has_turn: bool,
     /// Says to those who may only read that a writer is alive.
     beacon: Option<Beacon>,
 }
@@ -173,7 +173,7 @@ impl Writer {
             releases: 0,
             // SAFETY: the writer owns a share of the board as long as it has the slots.
             small: unsafe { SmallSlots::new(&board) },
-            is_simple: board.is_small() && geometry.writer_mode == WriterMode::Exclusive,
+            has_turn: geometry.writer_mode == WriterMode::Exclusive,
             beacon: None,
             held: Held::new(Arc::new(board)),
         };
@@ -202,8 +202,11 @@ impl Writer {
     /// *Recovers*: killed before this returns, either the old or the new value is the latest.
     #[inline]
     pub fn publish(&mut self, value: &[u8]) -> Result<u64> {
-        if self.is_simple && self.is_ready(value.len()) {
-            return self.publish_small(value);
+        if self.has_turn && self.is_ready(value.len()) {
+            return match self.small {
+                Some(small) => self.publish_small(small, value),
+                None => self.publish_large(value),
+            };
         }
         self.publish_in_turn(value)
     }
@@ -345,9 +348,14 @@ impl Writer {
     /// Publishes in this handle's turn.
     #[inline]
     fn publish_next(&mut self, value: &[u8]) -> Result<u64> {
-        if self.board().is_small() {
-            return self.publish_small(value);
+        match self.small {
+            Some(small) => self.publish_small(small, value),
+            None => self.publish_large(value),
         }
+    }
+
+    #[inline(never)]
+    fn publish_large(&mut self, value: &[u8]) -> Result<u64> {
         let slot = self.reserve_for(value.len())?;
         let to = self
             .board()
@@ -370,7 +378,7 @@ impl Writer {
     }
 
     #[inline(never)]
-    fn publish_small(&mut self, value: &[u8]) -> Result<u64> {
+    fn publish_small(&mut self, small: SmallSlots, value: &[u8]) -> Result<u64> {
         let sequence = self.next_sequence()?;
         let (monotonic, realtime) = self.clock.now();
         let crc = match self.integrity {
@@ -382,9 +390,6 @@ impl Writer {
             crc,
             monotonic,
             realtime,
-        };
-        let Some(small) = self.small else {
-            return Err(self.board().contradictory(WRITE));
         };
         let slot = small.of(sequence);
         protocol::mark(slot.stamp(), sequence);
@@ -411,9 +416,7 @@ impl Writer {
         self.reserved.pop();
         protocol::stamp(self.board().stamp(slot), sequence);
         self.make_latest(slot, sequence);
-        if self.reserved.last().is_none()
-            && self.board().geometry.writer_mode == WriterMode::Exclusive
-        {
+        if self.reserved.last().is_none() && self.has_turn {
             // Now, while readers are busy with this value, rather than before the next one. What
             // goes wrong goes wrong again there, and is reported.
             let _ = self.reserve_more();
@@ -622,7 +625,7 @@ impl Writer {
     /// Runs `work` while this handle has the turn: always, on an exclusive board.
     #[inline]
     pub(super) fn in_turn<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        if self.board().geometry.writer_mode == WriterMode::Exclusive {
+        if self.has_turn {
             return work(self);
         }
         self.take_turn()?;
