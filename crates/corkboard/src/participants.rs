@@ -168,8 +168,7 @@ impl Table {
     /// Of the readers' table: the waiting and the fenced word.
     #[inline]
     pub(crate) fn wake_words(&self) -> &[AtomicU64; 2] {
-        let words = self.mapping.words(WAITING, 2);
-        words.first_chunk().expect("two words were asked for")
+        self.mapping.array(WAITING)
     }
 
     fn high(&self) -> &AtomicU64 {

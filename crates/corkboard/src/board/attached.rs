@@ -1,14 +1,16 @@
 //! What every handle on a board holds: the mapped data, where everything in it is, and the means
 //! to find the board's files again. No descriptor stays open.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use super::Integrity;
 use super::files::{self, Files, object};
 use super::layout::{CRC, Geometry, LATEST, LEN, MONOTONIC, REALTIME, Role, STAMP, STATE};
-use super::layout::{DESCRIPTOR_LEN, SMALL_SLOTS, STATE_LIVE, seal};
+use super::layout::{DESCRIPTOR_LEN, SMALL_SLOTS, STATE_LIVE, seal, unpack};
 use crate::error::{Error, ErrorKind, Result};
+use crate::integrity::crc64;
 use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::map::{Mapping, Protection};
@@ -38,6 +40,9 @@ struct Places {
     payload_stride: usize,
 }
 
+/// The words of a slot's descriptor.
+pub(super) const HEAD: usize = DESCRIPTOR_LEN / 8;
+
 /// What a slot says of its value.
 #[derive(Clone, Copy)]
 pub(super) struct Descriptor {
@@ -45,6 +50,18 @@ pub(super) struct Descriptor {
     pub(super) crc: u64,
     pub(super) monotonic: u64,
     pub(super) realtime: u64,
+}
+
+impl Descriptor {
+    /// Writes everything but the stamp.
+    #[inline]
+    pub(super) fn store(self, sequence: u64, words: &[AtomicU64; HEAD]) {
+        let store = |field: usize, value| words[field / 8].store(value, Ordering::Relaxed);
+        store(LEN, self.len as u64);
+        store(CRC, seal(self.crc, sequence));
+        store(MONOTONIC, self.monotonic);
+        store(REALTIME, self.realtime);
+    }
 }
 
 impl Attached {
@@ -129,11 +146,8 @@ impl Attached {
     /// What the slot says of itself; `None` when its length is impossible.
     #[inline]
     pub(super) fn descriptor(&self, slot: usize, sequence: u64) -> Option<Descriptor> {
-        let words = self
-            .data
-            .words(self.descriptor_at(slot), DESCRIPTOR_LEN / 8);
-        let word = |field: usize| words[field / 8].load(Ordering::Relaxed);
-        self.check_descriptor(sequence, word)
+        let words = self.head(slot);
+        self.check_descriptor(sequence, |field| words[field / 8].load(Ordering::Relaxed))
     }
 
     /// As [`descriptor`](Self::descriptor), from wherever the words come.
@@ -154,14 +168,49 @@ impl Attached {
 
     #[inline]
     pub(super) fn describe(&self, slot: usize, sequence: u64, found: Descriptor) {
-        let words = self
-            .data
-            .words(self.descriptor_at(slot), DESCRIPTOR_LEN / 8);
-        let store = |field: usize, value| words[field / 8].store(value, Ordering::Relaxed);
-        store(LEN, found.len as u64);
-        store(CRC, seal(found.crc, sequence));
-        store(MONOTONIC, found.monotonic);
-        store(REALTIME, found.realtime);
+        found.store(sequence, self.head(slot));
+    }
+
+    #[inline]
+    fn head(&self, slot: usize) -> &[AtomicU64; HEAD] {
+        self.data.array(self.descriptor_at(slot))
+    }
+
+    /// The slot and sequence that a latest word names.
+    #[inline]
+    pub(super) fn locate(&self, latest: u64, operation: &'static str) -> Result<(usize, u64)> {
+        let (slot, sequence) = unpack(latest);
+        if slot < self.slots() {
+            return Ok((slot, sequence));
+        }
+        Err(self.contradictory(operation))
+    }
+
+    /// A value's checksum, or 0 on a board without.
+    #[inline]
+    pub(super) fn checksum(&self, value: &[u8]) -> u64 {
+        match self.geometry.integrity {
+            Integrity::Crc64 => crc64(value, 0),
+            Integrity::None => 0,
+        }
+    }
+
+    /// Whether these are the bytes that were published, as far as the board can tell.
+    #[inline]
+    pub(super) fn verify(&self, sequence: u64, found: Descriptor, value: &[u8]) -> Result<()> {
+        let actual = self.checksum(value);
+        if self.geometry.integrity == Integrity::None || actual == found.crc {
+            return Ok(());
+        }
+        Err(self.corrupt(sequence, found.crc, actual))
+    }
+
+    #[cold]
+    fn corrupt(&self, sequence: u64, expected: u64, actual: u64) -> Error {
+        let cause = format!(
+            "value {sequence} has checksum {actual:016x}, its writer stated {expected:016x}; the next publication heals it"
+        );
+        self.error(ErrorKind::Corrupt, "read", cause)
     }
 
     /// Whether the board is still live and this process the one that attached.
@@ -216,7 +265,7 @@ impl Attached {
     }
 
     /// Opens one of the board's tables.
-    pub(super) fn table(&self, files: &Files, role: Role) -> Result<std::os::fd::OwnedFd> {
+    pub(super) fn table(&self, files: &Files, role: Role) -> Result<OwnedFd> {
         files.table(role, Protection::ReadWrite, &self.object())
     }
 

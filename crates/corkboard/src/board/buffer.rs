@@ -7,6 +7,27 @@ struct Line([u64; 8]);
 
 const _: () = assert!(align_of::<Line>() as u64 == super::layout::MAX_ALIGN);
 
+/// Private memory that a value is copied to.
+pub(super) trait Destination {
+    /// As many bytes; `None` when there is no memory for them.
+    fn resized(&mut self, len: usize) -> Option<&mut [u8]>;
+}
+
+impl Destination for Vec<u8> {
+    fn resized(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.clear();
+        self.try_reserve_exact(len).ok()?;
+        self.resize(len, 0);
+        Some(self)
+    }
+}
+
+impl Destination for Buffer {
+    fn resized(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.resize(len).then(|| self.bytes_mut())
+    }
+}
+
 /// A buffer of whole cache lines.
 #[derive(Default)]
 pub(super) struct Buffer {
@@ -15,10 +36,6 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
     /// Sets the length; what was not there before is zero. `false` when there is no memory.
     #[inline]
     pub(super) fn resize(&mut self, len: usize) -> bool {

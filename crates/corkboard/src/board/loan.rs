@@ -3,11 +3,10 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use super::Writer;
 use super::buffer::Buffer;
-use super::{Integrity, Writer, WriterMode};
 use crate::error::Result;
 use crate::hook;
-use crate::integrity::crc64;
 
 /// A buffer to fill and publish, from [`Writer::loan`].
 ///
@@ -18,14 +17,13 @@ use crate::integrity::crc64;
 pub struct Loan<'a> {
     writer: &'a mut Writer,
     place: Place,
-    len: usize,
 }
 
 enum Place {
     /// Small boards move words one by one, so the loan is private memory.
     Private(Buffer),
-    /// A reserved slot; kept (pinned by the writer's own entry) on a shared board.
-    Slot(usize),
+    /// So many bytes of a reserved slot; kept (pinned by the writer's own entry) on a shared board.
+    Slot { slot: usize, len: usize },
 }
 
 impl<'a> Loan<'a> {
@@ -35,9 +33,9 @@ impl<'a> Loan<'a> {
             writer.held.clear();
             buffer.resize(len);
             let place = Place::Private(buffer);
-            return Ok(Self { writer, place, len });
+            return Ok(Self { writer, place });
         }
-        let is_shared = writer.board().geometry.writer_mode == WriterMode::Shared;
+        let is_shared = !writer.has_turn();
         let slot = writer.in_turn(|writer| {
             if is_shared {
                 // What an earlier loan or snapshot of this handle kept is borrowed no more.
@@ -50,15 +48,15 @@ impl<'a> Loan<'a> {
             Ok(slot)
         })?;
         hook::point("loan.taken");
-        let place = Place::Slot(slot);
-        Ok(Self { writer, place, len })
+        let place = Place::Slot { slot, len };
+        Ok(Self { writer, place })
     }
 
     /// Shortens the value to `len` bytes; longer than it is has no effect.
     pub fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-        if let Place::Private(buffer) = &mut self.place {
-            buffer.truncate(len);
+        match &mut self.place {
+            Place::Private(buffer) => buffer.truncate(len),
+            Place::Slot { len: loaned, .. } => *loaned = len.min(*loaned),
         }
     }
 
@@ -74,57 +72,58 @@ impl<'a> Loan<'a> {
     /// *Recovers*, as [`Writer::publish`].
     pub fn publish(mut self) -> Result<u64> {
         self.writer.board().check_usable(super::writer::WRITE)?;
-        if let Place::Slot(slot) = self.place {
-            let crc = match self.writer.board().geometry.integrity {
-                Integrity::Crc64 => crc64(&self, 0),
-                Integrity::None => 0,
-            };
-            let len = self.len;
-            return self
-                .writer
-                .in_turn(|writer| writer.publish_loaned(slot, len, crc));
+        match self.place {
+            Place::Private(ref mut buffer) => {
+                let buffer = std::mem::take(buffer);
+                let result = self.writer.publish(buffer.bytes());
+                self.writer.held.copy = buffer;
+                result
+            }
+            Place::Slot { slot, len } => {
+                let crc = self.writer.board().checksum(&self);
+                self.writer
+                    .in_turn(|writer| writer.publish_loaned(slot, len, crc))
+            }
         }
-        let Place::Private(buffer) = &mut self.place else {
-            unreachable!("the other place is handled above");
-        };
-        let buffer = std::mem::take(buffer);
-        let result = self.writer.publish(buffer.bytes());
-        self.writer.held.copy = buffer;
-        result
+    }
+
+    /// **L1** `len` bytes from here on are inside the mapping (checked by `bytes`), allocated, and
+    /// touched by nobody else while the slot is reserved (I3), which lasts as long as the loan
+    /// borrows the writer: it is in the exclusive writer's own list, or kept by the shared
+    /// writer's pin.
+    fn start(&self, slot: usize, len: usize) -> *mut u8 {
+        let board = self.writer.board();
+        board.data.bytes(board.payload_at(slot), len)
     }
 }
 
 impl Deref for Loan<'_> {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        let slot = match &self.place {
-            Place::Private(buffer) => return buffer.bytes(),
-            Place::Slot(slot) => *slot,
-        };
-        let board = self.writer.board();
-        let start = board.data.bytes(board.payload_at(slot), self.len);
-        // SAFETY: inside the mapping (checked by `bytes`), allocated, and touched by nobody else
-        // while the slot is reserved (I3), which lasts as long as the loan borrows the writer: it
-        // is in the exclusive writer's own list, or kept by the shared writer's pin.
-        unsafe { std::slice::from_raw_parts(start, self.len) }
+        match &self.place {
+            Place::Private(buffer) => buffer.bytes(),
+            // SAFETY: L1.
+            Place::Slot { slot, len } => unsafe {
+                std::slice::from_raw_parts(self.start(*slot, *len), *len)
+            },
+        }
     }
 }
 
 impl DerefMut for Loan<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
-        let slot = match &mut self.place {
-            Place::Private(buffer) => return buffer.bytes_mut(),
-            Place::Slot(slot) => *slot,
-        };
-        let board = self.writer.board();
-        let start = board.data.bytes(board.payload_at(slot), self.len);
-        // SAFETY: as in `deref`, and borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(start, self.len) }
+        match self.place {
+            Place::Private(ref mut buffer) => buffer.bytes_mut(),
+            // SAFETY: L1, and borrowed mutably.
+            Place::Slot { slot, len } => unsafe {
+                std::slice::from_raw_parts_mut(self.start(slot, len), len)
+            },
+        }
     }
 }
 
 impl fmt::Debug for Loan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loan").field("len", &self.len).finish()
+        f.debug_struct("Loan").field("len", &self.len()).finish()
     }
 }

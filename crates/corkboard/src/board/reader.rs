@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::attached::{Attached, Descriptor};
+use super::buffer::Destination;
 use super::files::Files;
 use super::layout::{DESCRIPTOR_LEN, STATE, STATE_LIVE, unpack};
 use super::layout::{LATEST, Role, SMALL_SLOTS, STAMP, WAITING};
 use super::protocol::{self, GONE};
 use super::small::SmallSlots;
 use super::snapshot::{Held, OwnedSnapshot, Snapshot};
-use super::{Integrity, Options, files};
+use super::{Options, files};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
-use crate::integrity::crc64;
 use crate::participants::Table;
 use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -271,21 +271,14 @@ impl Reader {
     /// *Recovers*, as [`read`](Self::read).
     pub fn read_into(&mut self, buffer: &mut Vec<u8>) -> Result<Option<u64>> {
         self.board().check_generation(READ)?;
-        let result = self.copy_from_file(|len, fill| {
-            buffer.clear();
-            if buffer.try_reserve_exact(len).is_err() {
-                return None;
-            }
-            buffer.resize(len, 0);
-            Some(fill(buffer))
+        let result = self.copy_from_file(buffer).and_then(|copied| {
+            let Some((sequence, found)) = copied else {
+                return Ok(None);
+            };
+            self.board().verify(sequence, found, buffer)?;
+            Ok(Some(sequence))
         });
-        match result {
-            Ok(copied) => Ok(copied.map(|(sequence, _)| sequence)),
-            Err(error) => {
-                buffer.clear();
-                Err(error)
-            }
-        }
+        result.inspect_err(|_| buffer.clear())
     }
 
     /// Turns the handle into the newest value, to keep and to send between threads; `None` before
@@ -351,14 +344,13 @@ impl Reader {
     #[inline(never)]
     fn look(&mut self) -> Result<()> {
         self.board().check_usable(READ)?;
+        // Before the look at what is newer, so that it is not the word of a newer one.
         // SAFETY: W1.
         let watched = unsafe { self.watched.as_ref() }.load(Ordering::Relaxed);
         if self.is_newer() || self.held.sequence() == 0 || self.held.sequence() != self.seen {
             return self.fetch();
         }
-        if !self.is_newer() {
-            self.expect(watched);
-        }
+        self.expect(watched);
         Ok(())
     }
 
@@ -381,7 +373,7 @@ impl Reader {
     }
 
     fn fetch_small(&mut self, small: SmallSlots) -> Result<()> {
-        let (mut stale, mut last) = (0, 0);
+        let mut stale = Stale::default();
         for _ in 0..ATTEMPTS {
             let board = &*self.held.board;
             let mut sequence = self.seen;
@@ -416,9 +408,7 @@ impl Reader {
             let Some(found) = found else {
                 self.board().check_usable(READ)?;
                 // The latest slot is never marked (I1): the next look finds another one.
-                stale = if sequence == last { stale + 1 } else { 0 };
-                last = sequence;
-                if stale > MAX_STALE {
+                if stale.again(sequence) {
                     break;
                 }
                 std::hint::spin_loop();
@@ -427,8 +417,7 @@ impl Reader {
             self.seen = sequence;
             self.watch();
             let found = found.ok_or_else(|| self.impossible_length(sequence))?;
-            self.verify(sequence, found, self.held.copy.bytes())?;
-            self.held.hold_copy(sequence, found);
+            self.held.hold_copy(sequence, found)?;
             if !protocol::is_newer(watched, sequence) {
                 self.expect(watched);
             }
@@ -444,7 +433,7 @@ impl Reader {
         let mut stale = 0;
         for _ in 0..ATTEMPTS {
             let word = self.board().latest().load(Ordering::Acquire);
-            let (slot, sequence) = self.locate(word)?;
+            let (slot, sequence) = self.board().locate(word, READ)?;
             if sequence == 0 {
                 return Ok(());
             }
@@ -471,23 +460,13 @@ impl Reader {
         self.seen = sequence;
         let found = self.board().descriptor(slot, sequence);
         let found = found.ok_or_else(|| self.impossible_length(sequence))?;
-        let payload = self.board().payload_at(slot);
         if found.len > self.present[slot] {
             self.board().make_present(slot, found.len, READ)?;
             self.present[slot] = found.len;
         }
-        let start = self.board().data.bytes(payload, found.len).cast_const();
-        let value = if found.len == 0 {
-            &[]
-        } else {
-            // SAFETY: inside the mapping (checked by `bytes`) and written by nobody while this
-            // handle pins the slot (I3).
-            unsafe { std::slice::from_raw_parts(start, found.len) }
-        };
-        self.verify(sequence, found, value)?;
-        // SAFETY: as above; the pin moves only in `fetch_pinned`, which clears `held` first, and
-        // in `drop`.
-        unsafe { self.held.hold_slot(sequence, found, start) };
+        // SAFETY: this handle pins the slot (I3); the pin moves only in `fetch_pinned`, which
+        // clears `held` first, and in `drop`.
+        unsafe { self.held.hold_slot(slot, sequence, found)? };
         self.expect(word);
         Ok(())
     }
@@ -495,33 +474,28 @@ impl Reader {
     fn fetch_copy(&mut self) -> Result<()> {
         self.held.clear();
         let mut copy = std::mem::take(&mut self.held.copy);
-        let result =
-            self.copy_from_file(|len, fill| copy.resize(len).then(|| fill(copy.bytes_mut())));
+        let result = self.copy_from_file(&mut copy);
         self.held.copy = copy;
-        if let Some((sequence, found)) = result? {
-            self.held.hold_copy(sequence, found);
+        match result? {
+            Some((sequence, found)) => self.held.hold_copy(sequence, found),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// Copies the newest value with system calls, into the memory that `allocate` passes to the
-    /// function it gets, and checks it there.
-    fn copy_from_file(
-        &mut self,
-        mut allocate: impl FnMut(usize, &mut dyn FnMut(&mut [u8]) -> Result<u64>) -> Option<Result<u64>>,
-    ) -> Result<Option<(u64, Descriptor)>> {
+    /// Copies the newest value with system calls. The copy is whole, and to be verified.
+    fn copy_from_file(&mut self, to: &mut impl Destination) -> Result<Option<(u64, Descriptor)>> {
         let files = self.board().reopen(READ)?;
         let object = self.board().object();
         // State and latest word are near each other; one call reads both.
         let mut head = [0; (LATEST - STATE) / 8 + 1];
-        let (mut stale, mut last) = (0, 0);
+        let mut stale = Stale::default();
         for _ in 0..ATTEMPTS {
             files::read_words_at(&files.data, &mut head, STATE, &object)?;
             if head[0] != STATE_LIVE {
                 return Err(self.board().removed(READ));
             }
             let word = head[(LATEST - STATE) / 8];
-            let (slot, sequence) = self.locate(word)?;
+            let (slot, sequence) = self.board().locate(word, READ)?;
             // On a small board the latest word may be a moment behind what `read` saw.
             let (slot, sequence) = if sequence < self.seen && self.board().is_small() {
                 (self.seen as usize % SMALL_SLOTS, self.seen)
@@ -537,9 +511,7 @@ impl Reader {
             if words[STAMP / 8] != sequence {
                 // The latest slot is never marked (I1), so a mismatch means that it is latest no
                 // more: the next look must find another one.
-                stale = if word == last { stale + 1 } else { 0 };
-                last = word;
-                if stale > MAX_STALE {
+                if stale.again(word) {
                     return Err(self.board().contradictory(READ));
                 }
                 std::thread::yield_now();
@@ -549,17 +521,13 @@ impl Reader {
                 .board()
                 .check_descriptor(sequence, |field| words[field / 8]);
             let payload = self.board().geometry.payload(slot);
-            let mut actual = 0;
             if let Some(found) = found {
                 files.check_allocated(payload, found.len, &object)?;
-                let mut fill = |to: &mut [u8]| {
-                    files::read_at(&files.data, to, payload, &object)?;
-                    Ok(crc64(to, 0))
-                };
-                actual = allocate(found.len, &mut fill).ok_or_else(|| {
+                let to = to.resized(found.len).ok_or_else(|| {
                     let cause = format!("no memory for a copy of {} bytes", found.len);
                     self.board().error(ErrorKind::NoSpace, READ, cause)
-                })??;
+                })?;
+                files::read_at(&files.data, to, payload, &object)?;
             }
             fence(Ordering::SeqCst);
             let mut stamp = [0];
@@ -571,31 +539,9 @@ impl Reader {
             self.watch();
             self.expected.store(0);
             let found = found.ok_or_else(|| self.impossible_length(sequence))?;
-            if self.board().geometry.integrity == Integrity::Crc64 && actual != found.crc {
-                return Err(self.corrupt(sequence, found.crc, actual));
-            }
             return Ok(Some((sequence, found)));
         }
         Err(self.lagged())
-    }
-
-    #[inline]
-    fn verify(&self, sequence: u64, found: Descriptor, value: &[u8]) -> Result<()> {
-        if self.board().geometry.integrity == Integrity::Crc64 {
-            let actual = crc64(value, 0);
-            if actual != found.crc {
-                return Err(self.corrupt(sequence, found.crc, actual));
-            }
-        }
-        Ok(())
-    }
-
-    fn locate(&self, latest: u64) -> Result<(usize, u64)> {
-        let (slot, sequence) = unpack(latest);
-        if slot < self.board().slots() {
-            return Ok((slot, sequence));
-        }
-        Err(self.board().contradictory(READ))
     }
 
     /// Looks for a newer value for as long as that has been worth it.
@@ -663,13 +609,25 @@ impl Reader {
         );
         self.board().error(ErrorKind::Damaged, READ, cause)
     }
+}
 
-    #[cold]
-    fn corrupt(&self, sequence: u64, expected: u64, actual: u64) -> Error {
-        let cause = format!(
-            "value {sequence} has checksum {actual:016x}, its writer stated {expected:016x}; the next publication heals it"
-        );
-        self.board().error(ErrorKind::Corrupt, READ, cause)
+/// Counts looks that found the same contradiction as the look before.
+#[derive(Default)]
+struct Stale {
+    last: u64,
+    count: u32,
+}
+
+impl Stale {
+    /// Whether that was too often.
+    fn again(&mut self, found: u64) -> bool {
+        self.count = if found == self.last {
+            self.count + 1
+        } else {
+            0
+        };
+        self.last = found;
+        self.count > MAX_STALE
     }
 }
 

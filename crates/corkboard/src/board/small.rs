@@ -2,11 +2,9 @@
 
 use std::ptr::NonNull;
 
-use super::attached::{Attached, Descriptor};
-use super::layout::{CRC, DESCRIPTOR_LEN, LEN, MONOTONIC, REALTIME, SMALL_SLOTS, STAMP, seal};
+use super::attached::{Attached, Descriptor, HEAD};
+use super::layout::{SMALL_SLOTS, STAMP};
 use crate::sync::{AtomicU64, Ordering};
-
-const HEAD: usize = DESCRIPTOR_LEN / 8;
 
 /// Where the slots are.
 ///
@@ -84,11 +82,7 @@ impl<'a> SmallSlot<'a> {
     /// Writes everything but the stamp.
     #[inline]
     pub(super) fn fill(self, sequence: u64, found: Descriptor, value: &[u8]) {
-        let store = |field: usize, word| self.head[field / 8].store(word, Ordering::Relaxed);
-        store(LEN, found.len as u64);
-        store(CRC, seal(found.crc, sequence));
-        store(MONOTONIC, found.monotonic);
-        store(REALTIME, found.realtime);
+        found.store(sequence, self.head);
         let (lines, rest) = value.as_chunks::<64>();
         let (payload_lines, payload_rest) = self.payload.as_chunks::<8>();
         for (to, line) in payload_lines.iter().zip(lines) {

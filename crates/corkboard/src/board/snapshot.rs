@@ -56,28 +56,41 @@ impl Held {
         self.len = 0;
     }
 
-    /// Holds the private copy.
+    /// Holds the private copy, if it is what was published.
     #[inline]
-    pub(super) fn hold_copy(&mut self, sequence: u64, found: Descriptor) {
-        self.start = self.copy.bytes().as_ptr();
-        self.len = self.copy.len();
+    pub(super) fn hold_copy(&mut self, sequence: u64, found: Descriptor) -> Result<()> {
+        let value = self.copy.bytes();
+        self.board.verify(sequence, found, value)?;
+        self.start = value.as_ptr();
         self.describe(sequence, found);
+        Ok(())
     }
 
-    /// Holds a slot.
+    /// Holds a slot, if what is in it is what was published.
     ///
     /// # Safety
-    /// `found.len` bytes at `start` are readable while the board is mapped, and nobody writes
-    /// them until [`clear`](Self::clear) or another `hold`.
+    /// Nobody writes to the slot until [`clear`](Self::clear) or another `hold`.
     #[inline]
-    pub(super) unsafe fn hold_slot(&mut self, sequence: u64, found: Descriptor, start: *const u8) {
+    pub(super) unsafe fn hold_slot(
+        &mut self,
+        slot: usize,
+        sequence: u64,
+        found: Descriptor,
+    ) -> Result<()> {
+        let board = &*self.board;
+        let start = board.data.bytes(board.payload_at(slot), found.len);
+        // SAFETY: inside the mapping (checked by `bytes`), and written by nobody meanwhile, as the
+        // caller vouches.
+        let value = unsafe { std::slice::from_raw_parts(start, found.len) };
+        board.verify(sequence, found, value)?;
         self.start = start;
-        self.len = found.len;
         self.describe(sequence, found);
+        Ok(())
     }
 
     #[inline]
     fn describe(&mut self, sequence: u64, found: Descriptor) {
+        self.len = found.len;
         self.sequence = sequence;
         self.monotonic = found.monotonic;
         self.realtime = found.realtime;

@@ -21,7 +21,7 @@ use super::typed::{Known, TypeOf};
 use super::{Integrity, Options, WriterMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
-use crate::integrity::{copy_crc64, crc64};
+use crate::integrity::copy_crc64;
 use crate::participants::Table;
 use crate::space::Space;
 use crate::sync::Ordering;
@@ -63,7 +63,6 @@ pub struct Writer {
     side: Side,
     /// Publications with a fence that nobody waited for, in a row.
     unwaited: u32,
-    integrity: Integrity,
     clock: Clock,
     known: Known,
     /// Slot and sequence of the newest value, while this handle has the turn.
@@ -78,8 +77,6 @@ pub struct Writer {
     releases: u64,
     /// The slots of a small board; `held.board` outlives them.
     small: Option<SmallSlots>,
-    /// An exclusive board: the turn lasts as long as the handle.
-    has_turn: bool,
     /// Says to those who may only read that a writer is alive.
     beacon: Option<Beacon>,
 }
@@ -163,7 +160,6 @@ impl Writer {
             timeout,
             side: barrier::register(),
             unwaited: 0,
-            integrity: geometry.integrity,
             clock: Clock::new(geometry.timestamp),
             known: Known::default(),
             latest: (0, 0),
@@ -173,11 +169,10 @@ impl Writer {
             releases: 0,
             // SAFETY: the writer owns a share of the board as long as it has the slots.
             small: unsafe { SmallSlots::new(&board) },
-            has_turn: geometry.writer_mode == WriterMode::Exclusive,
             beacon: None,
             held: Held::new(Arc::new(board)),
         };
-        if geometry.writer_mode == WriterMode::Exclusive {
+        if writer.has_turn() {
             writer.take_turn()?;
         }
         writer.beacon = files.light_beacon(entry, generation).map_err(failed)?;
@@ -202,11 +197,8 @@ impl Writer {
     /// *Recovers*: killed before this returns, either the old or the new value is the latest.
     #[inline]
     pub fn publish(&mut self, value: &[u8]) -> Result<u64> {
-        if self.has_turn && self.is_ready(value.len()) {
-            return match self.small {
-                Some(small) => self.publish_small(small, value),
-                None => self.publish_large(value),
-            };
+        if self.has_turn() && self.is_ready(value.len()) {
+            return self.publish_next(value);
         }
         self.publish_in_turn(value)
     }
@@ -298,51 +290,37 @@ impl Writer {
             board.error(ErrorKind::Damaged, "read", cause)
         };
         let found = board.descriptor(slot, sequence).ok_or_else(impossible)?;
-        let start = if let Some(small) = &self.small {
-            self.held.copy.resize(found.len);
-            small
-                .of(sequence)
-                .copy_to(self.held.copy.words_mut(), found.len);
-            self.held.copy.bytes().as_ptr()
-        } else {
-            if board.geometry.writer_mode == WriterMode::Shared {
-                // Others may publish when our turn ends. It is our turn, so this slot is the
-                // latest and unmarked (I1): the pin cannot fail, and holds until it moves (I3).
-                let pin = self.control.pin(self.entry);
-                protocol::pin(pin, board.stamp(slot), slot, sequence);
-            }
-            if found.len > self.populated[slot] {
-                board.make_present(slot, found.len, "read")?;
-            }
-            board
-                .data
-                .bytes(board.payload_at(slot), found.len)
-                .cast_const()
-        };
-        let value = if found.len == 0 {
-            &[]
-        } else {
-            // SAFETY: in the private copy, or inside the mapping (checked by `bytes`) and pinned.
-            unsafe { std::slice::from_raw_parts(start, found.len) }
-        };
-        if board.geometry.integrity == Integrity::Crc64 {
-            let actual = crc64(value, 0);
-            if actual != found.crc {
-                let cause = format!(
-                    "value {sequence} has checksum {actual:016x}, its writer stated {:016x}; the next publication heals it",
-                    found.crc
-                );
-                return Err(board.error(ErrorKind::Corrupt, "read", cause));
-            }
+        if let Some(small) = &self.small {
+            let copy = &mut self.held.copy;
+            copy.resize(found.len);
+            small.of(sequence).copy_to(copy.words_mut(), found.len);
+            return self.held.hold_copy(sequence, found);
         }
-        // SAFETY: as above; the pin moves only through `&mut self`, which a snapshot borrows.
-        unsafe { self.held.hold_slot(sequence, found, start) };
-        Ok(())
+        if board.geometry.writer_mode == WriterMode::Shared {
+            // Others may publish when our turn ends. It is our turn, so this slot is the latest
+            // and unmarked (I1): the pin cannot fail, and holds until it moves (I3).
+            let pin = self.control.pin(self.entry);
+            protocol::pin(pin, board.stamp(slot), slot, sequence);
+        }
+        if found.len > self.populated[slot] {
+            board.make_present(slot, found.len, "read")?;
+            // It has memory as far as that, whoever allocated it.
+            self.populated[slot] = found.len;
+        }
+        // SAFETY: the slot is the latest, and pinned where others may publish; the pin moves only
+        // through `&mut self`, which a snapshot borrows.
+        unsafe { self.held.hold_slot(slot, sequence, found) }
     }
 
     #[inline]
     pub(super) fn board(&self) -> &Attached {
         &self.held.board
+    }
+
+    /// Whether the turn lasts as long as the handle: the board is exclusive.
+    #[inline]
+    pub(super) fn has_turn(&self) -> bool {
+        self.board().geometry.writer_mode == WriterMode::Exclusive
     }
 
     /// Publishes in this handle's turn.
@@ -365,7 +343,7 @@ impl Writer {
         // while the slot is reserved (I3); `value` is not in it, for nobody has a reference to a
         // reserved slot.
         let crc = unsafe {
-            match self.integrity {
+            match self.board().geometry.integrity {
                 Integrity::Crc64 => copy_crc64(to, value, 0),
                 Integrity::None => {
                     std::ptr::copy_nonoverlapping(value.as_ptr(), to, value.len());
@@ -381,13 +359,9 @@ impl Writer {
     fn publish_small(&mut self, small: SmallSlots, value: &[u8]) -> Result<u64> {
         let sequence = self.next_sequence()?;
         let (monotonic, realtime) = self.clock.now();
-        let crc = match self.integrity {
-            Integrity::Crc64 => crc64(value, 0),
-            Integrity::None => 0,
-        };
         let found = Descriptor {
             len: value.len(),
-            crc,
+            crc: self.board().checksum(value),
             monotonic,
             realtime,
         };
@@ -416,7 +390,7 @@ impl Writer {
         self.reserved.pop();
         protocol::stamp(self.board().stamp(slot), sequence);
         self.make_latest(slot, sequence);
-        if self.reserved.last().is_none() && self.has_turn {
+        if self.reserved.last().is_none() && self.has_turn() {
             // Now, while readers are busy with this value, rather than before the next one. What
             // goes wrong goes wrong again there, and is reported.
             let _ = self.reserve_more();
@@ -519,8 +493,9 @@ impl Writer {
     /// Marks slots and keeps those that nobody pins.
     fn mark(&mut self, slots: &mut Reserved) {
         let board = &*self.held.board;
-        let is_shared = board.geometry.writer_mode == WriterMode::Shared;
-        let writers = is_shared.then(|| self.control.pins()).into_iter().flatten();
+        // On an exclusive board no writer but this one can pin.
+        let others = (!self.has_turn()).then(|| self.control.pins());
+        let writers = others.into_iter().flatten();
         let pins = self.readers.pins().chain(writers);
         self.pinned = protocol::reserve(slots, |slot| board.stamp(slot), pins);
     }
@@ -625,7 +600,7 @@ impl Writer {
     /// Runs `work` while this handle has the turn: always, on an exclusive board.
     #[inline]
     pub(super) fn in_turn<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        if self.has_turn {
+        if self.has_turn() {
             return work(self);
         }
         self.take_turn()?;
@@ -646,7 +621,7 @@ impl Writer {
     /// Publishes a loaned slot, in this handle's turn.
     pub(super) fn publish_loaned(&mut self, slot: usize, len: usize, crc: u64) -> Result<u64> {
         let sequence = self.publish_slot(slot, len, crc);
-        if self.board().geometry.writer_mode == WriterMode::Shared {
+        if !self.has_turn() {
             self.keep(None);
         }
         sequence
@@ -688,10 +663,7 @@ impl Writer {
     /// stamped the slot, which readers watch, and before it said so in the latest word.
     fn load_latest(&self) -> Result<(usize, u64)> {
         let board = self.board();
-        let (slot, sequence) = unpack(board.latest().load(Ordering::Acquire));
-        if slot >= board.slots() {
-            return Err(board.contradictory(WRITE));
-        }
+        let (slot, sequence) = board.locate(board.latest().load(Ordering::Acquire), WRITE)?;
         if let Some(small) = &self.small
             && small.stamp(sequence + 1).load(Ordering::Acquire) == sequence + 1
         {

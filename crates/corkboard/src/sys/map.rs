@@ -86,6 +86,13 @@ impl Mapping {
         }
     }
 
+    /// `N` words from `offset`, a multiple of 8, on.
+    #[inline]
+    pub(crate) fn array<const N: usize>(&self, offset: usize) -> &[AtomicU64; N] {
+        let words = self.words(offset, N).first_chunk();
+        words.expect("as many as were asked for")
+    }
+
     pub(crate) fn half_word(&self, offset: usize) -> &AtomicU32 {
         assert!(offset.is_multiple_of(4) && offset < self.len && self.len - offset >= 4);
         // SAFETY: as in `words`; the layout uses these four bytes as 32 bits only.
