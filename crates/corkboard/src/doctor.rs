@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{self, AtFlags, FileType};
 
 use crate::board::files::{self, BUILDING, Files, REMOVING, Removal};
-use crate::board::layout::{LOCK_BASE, Role};
+use crate::board::layout::{Role, lock_byte};
 use crate::board::{self, Participant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::participants::Table;
@@ -143,8 +143,8 @@ impl Finding {
                     return Ok(());
                 }
                 let file = files.table(*role, Protection::ReadWrite, &self.subject)?;
-                let byte = LOCK_BASE + u64::from(*entry);
-                if !lock::try_lock(file.as_fd(), byte).map_err(failed)? {
+                let entry = *entry as usize;
+                if !lock::try_lock(file.as_fd(), lock_byte(entry)).map_err(failed)? {
                     return Ok(());
                 }
                 let generation = Generation::current().map_err(failed)?;
@@ -152,7 +152,7 @@ impl Finding {
                 let geometry = &files.geometry;
                 Table::map(file.as_fd(), geometry, *role, protection, generation)
                     .map_err(failed)?
-                    .wipe(*entry as usize);
+                    .wipe(entry);
                 Ok(())
             }
             Repair::Restrict { path, mode } => {

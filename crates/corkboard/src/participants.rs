@@ -6,15 +6,15 @@
 //! is written in it; who claims it resets it. The PID in it is for people, never an identity.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustix::io::Errno;
 
 use crate::board::layout::{
-    ENTRIES, ENTRY_LEN, FENCED, Geometry, HIGH, LABEL, LABEL_LEN, LOCK_BASE, PID, Role, SINCE,
-    WAITING,
+    ENTRIES, ENTRY_LEN, FENCED, Geometry, HIGH, LABEL, LABEL_LEN, PID, Role, SINCE, WAITING,
+    lock_byte, text,
 };
-use crate::board::protocol;
+use crate::board::{clock, protocol};
 use crate::hook;
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::lock;
@@ -22,6 +22,8 @@ use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::Generation;
 
 const _: () = assert!(FENCED == WAITING + 8, "the two words are neighbours");
+const _: () = assert!(LABEL + LABEL_LEN == ENTRY_LEN, "the label ends the entry");
+const ENTRY_WORDS: usize = ENTRY_LEN / 8;
 
 /// The table of writers or readers, mapped.
 pub(crate) struct Table {
@@ -50,7 +52,7 @@ impl Table {
         let protection = Protection::ReadWrite;
         let table = Self::map(file.as_fd(), geometry, role, protection, generation)?;
         for entry in 0..table.len {
-            if lock::try_lock(file.as_fd(), LOCK_BASE + entry as u64)? {
+            if lock::try_lock(file.as_fd(), lock_byte(entry))? {
                 hook::point("claim.locked");
                 reset(table.pin(entry), table.high(), entry);
                 table.sign(entry, label);
@@ -86,14 +88,19 @@ impl Table {
 
     /// The slot that entry holds, plus one; 0 for none.
     pub(crate) fn pin(&self, entry: usize) -> &AtomicU64 {
-        self.mapping.word(ENTRIES + entry * ENTRY_LEN)
+        &self.entry(entry)[0]
+    }
+
+    /// All words of an entry.
+    fn entry(&self, entry: usize) -> &[AtomicU64; ENTRY_WORDS] {
+        self.mapping.array(ENTRIES + entry * ENTRY_LEN)
     }
 
     /// The pins of all entries that were ever claimed. Call it after a full fence.
     #[inline]
     pub(crate) fn pins(&self) -> impl Iterator<Item = &AtomicU64> {
-        let words = self.mapping.words(ENTRIES, self.used() * ENTRY_LEN / 8);
-        let (entries, _) = words.as_chunks::<{ ENTRY_LEN / 8 }>();
+        let words = self.mapping.words(ENTRIES, self.used() * ENTRY_WORDS);
+        let (entries, _) = words.as_chunks::<ENTRY_WORDS>();
         entries.iter().map(|entry| &entry[0])
     }
 
@@ -106,24 +113,17 @@ impl Table {
 
     /// What is written in an entry.
     pub(crate) fn record(&self, entry: usize) -> Record {
-        let base = ENTRIES + entry * ENTRY_LEN;
-        let word = |field| self.mapping.word(base + field).load(Ordering::Relaxed);
+        let words = self.entry(entry);
+        let word = |field: usize| words[field / 8].load(Ordering::Relaxed);
         let since = word(SINCE);
-        let label = self.mapping.words(base + LABEL, LABEL_LEN / 8);
-        let label: Vec<u8> = label
+        let label: Vec<u8> = words[LABEL / 8..]
             .iter()
             .flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes())
-            .take_while(|byte| *byte != 0)
             .collect();
         Record {
             pid: word(PID) as u32,
-            since: (since > 0)
-                .then(|| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(since)))
-                .flatten(),
-            label: String::from_utf8_lossy(&label)
-                .chars()
-                .filter(|c| !c.is_control())
-                .collect(),
+            since: (since > 0).then(|| clock::moment(since)).flatten(),
+            label: text(&label),
             pinned: word(0)
                 .checked_sub(1)
                 .and_then(|slot| usize::try_from(slot).ok()),
@@ -133,36 +133,29 @@ impl Table {
     /// Lets go of the entry's pin and empties the rest. The caller holds its byte.
     pub(crate) fn wipe(&self, entry: usize) {
         protocol::unpin(self.pin(entry));
-        let info = ENTRIES + entry * ENTRY_LEN + PID;
-        for word in self.mapping.words(info, (ENTRY_LEN - PID) / 8) {
+        for word in &self.entry(entry)[PID / 8..] {
             word.store(0, Ordering::Relaxed);
         }
     }
 
     /// Whether anything is written in an entry.
     pub(crate) fn is_written(&self, entry: usize) -> bool {
-        let words = self
-            .mapping
-            .words(ENTRIES + entry * ENTRY_LEN, ENTRY_LEN / 8);
-        words.iter().any(|word| word.load(Ordering::Relaxed) != 0)
+        let mut words = self.entry(entry).iter();
+        words.any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
     /// Writes who we are, for people to read.
     fn sign(&self, entry: usize, label: &str) {
-        let base = ENTRIES + entry * ENTRY_LEN;
+        let words = self.entry(entry);
         let pid = rustix::process::getpid().as_raw_pid() as u64;
         let mut padded = [0; LABEL_LEN];
         let len = label.floor_char_boundary(LABEL_LEN);
         padded[..len].copy_from_slice(&label.as_bytes()[..len]);
-        let to = self.mapping.words(base + LABEL, LABEL_LEN / 8);
-        for (to, bytes) in to.iter().zip(padded.as_chunks::<8>().0) {
+        for (to, bytes) in words[LABEL / 8..].iter().zip(padded.as_chunks::<8>().0) {
             to.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
         }
-        let now = crate::board::files::now_ns();
-        self.mapping
-            .word(base + SINCE)
-            .store(now, Ordering::Relaxed);
-        self.mapping.word(base + PID).store(pid, Ordering::Relaxed);
+        words[SINCE / 8].store(clock::wall_ns(), Ordering::Relaxed);
+        words[PID / 8].store(pid, Ordering::Relaxed);
     }
 
     /// Of the readers' table: the waiting and the fenced word.

@@ -1,5 +1,7 @@
 //! The time of a publication, on a clock that nobody sets and on the wall's.
 
+use std::time::{Duration, SystemTime};
+
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Timestamp;
@@ -53,9 +55,26 @@ impl Clock {
     }
 }
 
+/// The wall clock now, in nanoseconds since 1970.
+pub(crate) fn wall_ns() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// A moment on the wall clock, from nanoseconds since 1970.
+pub(crate) fn moment(wall_ns: u64) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(wall_ns))
+}
+
+/// How long ago that was on the monotonic clock.
+pub(super) fn age(monotonic_ns: u64) -> Duration {
+    Duration::from_nanos(nanoseconds(ClockId::Monotonic).saturating_sub(monotonic_ns))
+}
+
 /// What a clock says.
 #[inline]
-pub(super) fn nanoseconds(clock: ClockId) -> u64 {
+fn nanoseconds(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -3,12 +3,12 @@
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::layout::{Geometry, HEADER_LEN, LATEST, LOCK_BASE, Role, WRITER_ENTRIES};
+use super::layout::{Geometry, HEADER_LEN, LATEST, Role, WRITER_ENTRIES, lock_byte};
 use super::layout::{STAMP, STATE, STATE_LIVE, STATE_REMOVED};
 use super::protocol::GONE;
 use super::{Access, Options};
@@ -101,7 +101,7 @@ impl Files {
 
     /// Whether a writer that has the turn, or may take it, is alive. Anyone who may read can ask.
     pub(crate) fn has_live_writer(&self) -> Result<bool> {
-        lock::is_locked(self.data.as_fd(), LOCK_BASE, u64::from(WRITER_ENTRIES))
+        lock::is_locked(self.data.as_fd(), lock_byte(0), u64::from(WRITER_ENTRIES))
             .map_err(|errno| Error::os("look at", "the board's data file", errno))
     }
 
@@ -120,7 +120,7 @@ impl Files {
         }
         // We have the entry. Whoever had it before is about to let go of its beacon, too.
         let mut patience = 1000;
-        while !lock::try_lock(file.as_fd(), LOCK_BASE + entry as u64)? {
+        while !lock::try_lock(file.as_fd(), lock_byte(entry))? {
             patience -= 1;
             if patience == 0 {
                 return Ok(None);
@@ -541,10 +541,4 @@ pub(crate) fn is_in_place(space: &Space, name: &str, identity: (u64, u64)) -> bo
 /// What tells one file from every other.
 pub(crate) fn identity(file: BorrowedFd<'_>) -> std::result::Result<(u64, u64), Errno> {
     fs::fstat(file).map(|stat| (stat.st_dev, stat.st_ino))
-}
-
-pub(crate) fn now_ns() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -36,7 +36,7 @@ pub(crate) const LABEL: usize = 80;
 /// The longest label in bytes.
 pub(crate) const LABEL_LEN: usize = 48;
 /// Lock bytes are beyond the end of any file.
-pub(crate) const LOCK_BASE: u64 = 1 << 40;
+const LOCK_BASE: u64 = 1 << 40;
 
 pub(crate) const STATE_LIVE: u64 = 1;
 pub(crate) const STATE_REMOVED: u64 = 2;
@@ -81,6 +81,20 @@ pub(crate) fn unpack(word: u64) -> (usize, u64) {
         (word >> SEQUENCE_BITS) as usize % MAX_SLOTS,
         word & MAX_SEQUENCE,
     )
+}
+
+/// The byte that says whether an entry's holder is alive.
+pub(crate) fn lock_byte(entry: usize) -> u64 {
+    LOCK_BASE + entry as u64
+}
+
+/// The text in a field that is filled up with zeros, harmless to print.
+pub(crate) fn text(field: &[u8]) -> String {
+    let end = field.iter().position(|byte| *byte == 0);
+    String::from_utf8_lossy(&field[..end.unwrap_or(field.len())])
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect()
 }
 
 /// A value's checksum as its slot keeps it, or back: bound to the sequence, so that no flipped

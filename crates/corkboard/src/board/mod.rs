@@ -18,7 +18,7 @@
 
 mod attached;
 mod buffer;
-mod clock;
+pub(crate) mod clock;
 pub(crate) mod files;
 pub(crate) mod layout;
 mod loan;

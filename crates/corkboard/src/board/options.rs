@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::path::Path;
 use std::time::Duration;
 
+use super::clock;
 use super::files::{self, object};
 use super::layout::{Geometry, MAX_READERS};
 use super::typed::TypeOf;
@@ -165,7 +166,7 @@ impl Options {
             integrity: self.integrity.unwrap_or(Integrity::Crc64),
             timestamp: self.timestamp.unwrap_or(Timestamp::Coarse),
             writer_mode: self.writer_mode.unwrap_or(WriterMode::Exclusive),
-            created_ns: files::now_ns(),
+            created_ns: clock::wall_ns(),
             value_type: self.value_type.map(TypeOf::record),
         };
         if geometry.is_possible() {

@@ -9,10 +9,11 @@ use super::attached::{Attached, Descriptor};
 use super::buffer::Destination;
 use super::files::Files;
 use super::layout::{DESCRIPTOR_LEN, STATE, STATE_LIVE, unpack};
-use super::layout::{LATEST, Role, SMALL_SLOTS, STAMP, WAITING};
+use super::layout::{LATEST, Role, SMALL_SLOTS, STAMP};
 use super::protocol::{self, GONE};
 use super::small::SmallSlots;
 use super::snapshot::{Held, OwnedSnapshot, Snapshot};
+use super::watching::{self, OBSERVER_SLICE};
 use super::{Options, files};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
@@ -24,10 +25,6 @@ use crate::sys::process::WipedWord;
 use crate::sys::watch::Watch;
 use crate::sys::{barrier, wait};
 
-/// A sleeping reader looks this often whether the board is still there.
-pub(super) const SLICE: Duration = Duration::from_millis(50);
-/// One that nobody can wake looks this often for a value.
-pub(super) const OBSERVER_SLICE: Duration = Duration::from_millis(2);
 /// How often a wait looks before it sleeps, at most and at first. Looking pays off for whom the
 /// next value comes soon, and holds up everyone else on this processor for others; so waits learn
 /// from how long they took.
@@ -555,11 +552,13 @@ impl Reader {
     }
 
     fn sleep(&mut self, left: Duration) -> Result<()> {
-        let (word, slice) = self.announce();
+        let word = self.board().latest().load(Ordering::Relaxed) as u32;
+        let slice = watching::announce(self.table().map(|table| &**table), word);
         // Pairs with the writer's fence after publishing, if it makes one.
         fence(Ordering::SeqCst);
-        let is_settled = self.table.as_ref().is_none_or(|(table, _)| {
-            protocol::ask_for_fences(&table.wake_words()[1]) || barrier::heavy()
+        let is_settled = self.table().is_none_or(|table| {
+            let [_, fenced] = table.wake_words();
+            protocol::ask_for_fences(fenced) || barrier::heavy()
         });
         let slice = if is_settled { slice } else { OBSERVER_SLICE };
         let state = self.board().state().load(Ordering::Relaxed);
@@ -582,19 +581,6 @@ impl Reader {
             self.check_in_place()?;
         }
         Ok(())
-    }
-
-    /// Says that we may sleep, on which low half of the latest word, and for how long at most. A
-    /// fence and another look must follow.
-    fn announce(&self) -> (u32, Duration) {
-        let word = self.board().latest().load(Ordering::Relaxed) as u32;
-        match &self.table {
-            Some((table, _)) => {
-                protocol::announce(table.mapping().word(WAITING), word);
-                (word, SLICE)
-            }
-            None => (word, OBSERVER_SLICE),
-        }
     }
 
     fn lagged(&self) -> Error {

@@ -5,12 +5,11 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustix::time::ClockId;
 use zerocopy::{FromBytes, Immutable};
 
 use super::attached::{Attached, Descriptor};
 use super::buffer::Buffer;
-use super::clock::nanoseconds;
+use super::clock;
 use super::typed::{Known, TypeOf};
 use super::{Reader, Timestamp};
 use crate::error::Result;
@@ -140,20 +139,18 @@ impl<'a> Snapshot<'a> {
     /// When it was published, by the wall clock; `None` where no time is recorded. The resolution
     /// is that of the board's [`Timestamp`].
     pub fn published_at(&self) -> Option<SystemTime> {
-        let since = Duration::from_nanos(self.held.realtime);
         self.held
             .has_time()
-            .then(|| SystemTime::UNIX_EPOCH.checked_add(since))
+            .then(|| clock::moment(self.held.realtime))
             .flatten()
     }
 
     /// How long ago it was published, by a clock that nobody sets; `None` where no time is
     /// recorded.
     pub fn age(&self) -> Option<Duration> {
-        self.held.has_time().then(|| {
-            let now = nanoseconds(ClockId::Monotonic);
-            Duration::from_nanos(now.saturating_sub(self.held.monotonic))
-        })
+        self.held
+            .has_time()
+            .then(|| clock::age(self.held.monotonic))
     }
 
     /// The value as a `T`, in place.

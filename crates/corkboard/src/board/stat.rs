@@ -4,14 +4,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs;
-use rustix::time::ClockId;
 
-use super::clock::nanoseconds;
+use super::clock;
 use super::files::{self, Files, object};
 use super::layout::{
-    DESCRIPTOR_LEN, LATEST, LEN, LOCK_BASE, MONOTONIC, MUTEX, REALTIME, Role, STAMP, unpack,
+    DESCRIPTOR_LEN, LATEST, LEN, MONOTONIC, MUTEX, REALTIME, Role, STAMP, lock_byte, text, unpack,
 };
-use super::{Integrity, Timestamp, WriterMode, mutex, typed};
+use super::{Integrity, Timestamp, WriterMode, mutex};
 use crate::error::{Error, ErrorKind, Result};
 use crate::participants::Table;
 use crate::space::Space;
@@ -132,8 +131,7 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
             .flatten();
         let mut participants = Vec::new();
         for entry in 0..table.used() {
-            let byte = LOCK_BASE + entry as u64;
-            let is_alive = lock::is_locked(file.as_fd(), byte, 1).map_err(failed)?;
+            let is_alive = lock::is_locked(file.as_fd(), lock_byte(entry), 1).map_err(failed)?;
             if !is_alive && !table.is_written(entry) {
                 continue;
             }
@@ -153,8 +151,6 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
     let (sequence, descriptor) = newest(&files, &object)?;
     let word = |field: usize| descriptor[field / 8];
     let has_time = sequence > 0 && geometry.timestamp != Timestamp::None;
-    let time = |ns| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(ns));
-    let now = nanoseconds(ClockId::Monotonic);
     Ok(Stat {
         capacity: geometry.capacity,
         max_readers: geometry.max_readers,
@@ -163,19 +159,19 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
         timestamp: geometry.timestamp,
         writer_mode: geometry.writer_mode,
         value_type: geometry.value_type.map(|of| ValueType {
-            name: typed::name_of(&of),
+            name: text(&of.name),
             size: of.size as usize,
             align: of.align as usize,
         }),
         instance: geometry.instance,
-        created_at: time(geometry.created_ns).unwrap_or(SystemTime::UNIX_EPOCH),
+        created_at: clock::moment(geometry.created_ns).unwrap_or(SystemTime::UNIX_EPOCH),
         owner_uid: data.st_uid,
         owner_gid: data.st_gid,
         data_mode: data.st_mode & 0o7777,
         sequence,
         len: (sequence > 0).then(|| usize::try_from(word(LEN)).unwrap_or(usize::MAX)),
-        published_at: has_time.then(|| time(word(REALTIME))).flatten(),
-        age: has_time.then(|| Duration::from_nanos(now.saturating_sub(word(MONOTONIC)))),
+        published_at: has_time.then(|| clock::moment(word(REALTIME))).flatten(),
+        age: has_time.then(|| clock::age(word(MONOTONIC))),
         allocated_bytes: blocks.saturating_mul(512),
         writer_alive: files.has_live_writer()?,
         writers: control

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::attached::Attached;
 use super::files::object;
-use super::layout::{Geometry, MAX_ALIGN, TYPE_NAME_LEN, TypeRecord};
+use super::layout::{Geometry, MAX_ALIGN, TYPE_NAME_LEN, TypeRecord, text};
 use crate::error::{Error, ErrorKind, Result};
 use crate::integrity::crc64;
 
@@ -124,23 +124,10 @@ impl TypeOf {
 fn describe(of: &TypeRecord) -> String {
     format!(
         "of type {} ({} bytes, aligned to {})",
-        name_of(of),
+        text(&of.name),
         of.size,
         of.align
     )
-}
-
-/// The name without the zeros that fill it up.
-pub(super) fn name_of(of: &TypeRecord) -> String {
-    let end = of
-        .name
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(TYPE_NAME_LEN);
-    String::from_utf8_lossy(&of.name[..end])
-        .chars()
-        .filter(|c| !c.is_control())
-        .collect()
 }
 
 /// Drops the path before each name: `a::Pair<b::C>` is `Pair<C>`.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attached::Attached;
-use super::layout::{STATE_LIVE, WAITING, unpack};
+use super::layout::{STATE_LIVE, unpack};
 use super::protocol;
-use super::reader::{OBSERVER_SLICE, READ, Reader, SLICE};
+use super::reader::{READ, Reader};
 use super::small::SmallSlots;
 use crate::error::Result;
 use crate::participants::Table;
@@ -14,6 +14,22 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::sys::wait::Target;
 use crate::wait::sealed::{self, Sleeper};
 use crate::wait::{Notifier, Waitable};
+
+/// A sleeping reader looks this often whether the board is still there.
+const SLICE: Duration = Duration::from_millis(50);
+/// One that nobody can wake looks this often for a value.
+pub(super) const OBSERVER_SLICE: Duration = Duration::from_millis(2);
+
+/// Says that a reader may sleep on this low half of the latest word, if it has a table to say it
+/// in; for how long at most. A fence and another look must follow.
+pub(super) fn announce(table: Option<&Table>, word: u32) -> Duration {
+    let Some(table) = table else {
+        return OBSERVER_SLICE;
+    };
+    let [waiting, _] = table.wake_words();
+    protocol::announce(waiting, word);
+    SLICE
+}
 
 /// What a reader has seen, and where the next value will be.
 struct Watching {
@@ -53,13 +69,7 @@ impl Sleeper for Watching {
         if self.is_ready() {
             return None;
         }
-        let slice = match &self.table {
-            Some(table) => {
-                protocol::announce(table.mapping().word(WAITING), word);
-                SLICE
-            }
-            None => OBSERVER_SLICE,
-        };
+        let slice = announce(self.table.as_deref(), word);
         Some((Target::new(self.board.latest(), word), slice))
     }
 

@@ -679,7 +679,7 @@ impl Writer {
         let failed = |errno| board.os("take over", errno);
         let files = board.reopen(WRITE)?;
         let control = board.table(&files, Role::Control)?;
-        let byte = LOCK_BASE + entry as u64;
+        let byte = lock_byte(entry);
         if !lock::try_lock(control.as_fd(), byte).map_err(failed)? {
             return Ok(false);
         }
