@@ -269,9 +269,7 @@ impl Space {
                 }
             }
         }
-        for role in [Role::Data, Role::Control, Role::Readers] {
-            self.examine_mode(name, role, findings);
-        }
+        self.examine_modes(name, stat.data_mode, findings);
     }
 
     fn dead(
@@ -306,41 +304,34 @@ impl Space {
     }
 
     /// Nobody outside a file's users may execute it, and control is for writers of data only.
-    fn examine_mode(&self, name: &str, role: Role, findings: &mut Vec<Finding>) {
-        let path = format!("{name}{}/{}", Kind::Board.suffix(), role.file_name());
-        let data = format!("{name}{}/{}", Kind::Board.suffix(), Role::Data.file_name());
+    fn examine_modes(&self, name: &str, data_mode: u32, findings: &mut Vec<Finding>) {
         let Ok(directory) = self.directory() else {
             return;
         };
-        let mode_of = |path: &str| {
-            fs::statat(&directory, path, AtFlags::SYMLINK_NOFOLLOW)
-                .ok()
-                .filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
-                .map(|stat| stat.st_mode & 0o7777)
-        };
-        let (Some(mode), Some(data)) = (mode_of(&path), mode_of(&data)) else {
-            return;
-        };
-        let writers = data & 0o222;
-        let allowed = match role {
-            Role::Data => 0o666,
-            Role::Control => writers | writers << 1,
+        let writers = data_mode & 0o222;
+        let readers = data_mode & 0o444;
+        for (role, allowed) in [
+            (Role::Data, 0o666),
+            (Role::Control, writers | writers << 1),
             // Readers of the group pin; everyone else may only look.
-            Role::Readers => {
-                let readers = data & 0o444;
-                readers | writers | (readers & 0o440) >> 1
-            }
-        };
-        if mode & !allowed != 0 {
-            let message = format!(
-                "{} has mode {mode:04o}, which lets in more than {:04o} does; take the rest away",
-                role.file_name(),
-                mode & allowed
-            );
-            let repair = Repair::Restrict {
-                path,
-                mode: mode & allowed,
+            (Role::Readers, readers | writers | (readers & 0o440) >> 1),
+        ] {
+            let path = files::path(name, role);
+            let mode = match fs::statat(&directory, &path, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                    stat.st_mode & 0o7777
+                }
+                _ => continue,
             };
+            let mend = mode & allowed;
+            if mode == mend {
+                continue;
+            }
+            let message = format!(
+                "{} has mode {mode:04o}, which lets in more than {mend:04o} does; take the rest away",
+                role.file_name(),
+            );
+            let repair = Repair::Restrict { path, mode: mend };
             findings.push(self.finding(Problem::WrongMode, files::object(name), message, repair));
         }
     }

@@ -47,6 +47,11 @@ fn directory_name(name: &str) -> String {
     format!("{name}{}", Kind::Board.suffix())
 }
 
+/// Where one of a board's files is, from its space.
+pub(crate) fn path(name: &str, role: Role) -> String {
+    format!("{}/{}", directory_name(name), role.file_name())
+}
+
 impl Files {
     /// Opens an existing board; its data file for writing if `protection` says so.
     pub(crate) fn open(space: &Space, name: &str, protection: Protection) -> Result<Self> {
@@ -533,7 +538,7 @@ pub(crate) fn is_marked_removed(space: &Space, name: &str) -> bool {
 
 /// Whether the data file at the board's path is still the one this handle has mapped.
 pub(crate) fn is_in_place(space: &Space, name: &str, identity: (u64, u64)) -> bool {
-    let path = space.path().join(directory_name(name)).join("data");
+    let path = space.path().join(self::path(name, Role::Data));
     fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == identity)
 }
