@@ -57,33 +57,21 @@ fn open(space: &Space, arguments: &Arguments, len: usize) -> Result<Writer, Fail
     if let Some(capacity) = arguments.capacity {
         options = options.capacity(capacity);
     }
-    let is_wanted = |writer: &Writer| {
-        arguments
-            .capacity
-            .is_none_or(|bytes| bytes == writer.capacity())
-    };
-    match Writer::open(space, &arguments.name) {
-        Ok(writer) if is_wanted(&writer) => Ok(writer),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let capacity = arguments.capacity.unwrap_or(len.max(1 << 20));
-            let shared = options
-                .clone()
-                .capacity(capacity)
-                .writer_mode(WriterMode::Shared);
-            match shared.writer(space, &arguments.name) {
-                // Somebody else created it meanwhile, with other options.
-                Err(error) if error.kind() == ErrorKind::Incompatible => {
-                    Ok(options.writer(space, &arguments.name)?)
-                }
-                result => Ok(result?),
-            }
-        }
-        // An exclusive writer has it, or the capacity differs: wait for the turn, or be told.
-        Ok(_) => Ok(options.writer(space, &arguments.name)?),
-        Err(error) if error.kind() == ErrorKind::WriterExists => {
+    match options.open_writer(space, &arguments.name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        result => return Ok(result?),
+    }
+    let capacity = arguments.capacity.unwrap_or(len.max(1 << 20));
+    let shared = options
+        .clone()
+        .capacity(capacity)
+        .writer_mode(WriterMode::Shared);
+    match shared.writer(space, &arguments.name) {
+        // Somebody else created it meanwhile, with other options.
+        Err(error) if error.kind() == ErrorKind::Incompatible => {
             Ok(options.writer(space, &arguments.name)?)
         }
-        Err(error) => Err(error.into()),
+        result => Ok(result?),
     }
 }
 

@@ -218,7 +218,7 @@ fn ago(moment: SystemTime) -> Option<String> {
 }
 
 fn mode(stat: &Stat) -> String {
-    format!("{:04o}", stat.data_mode & 0o7777)
+    format!("{:04o}", stat.data_mode)
 }
 
 fn integrity(integrity: Integrity) -> &'static str {
