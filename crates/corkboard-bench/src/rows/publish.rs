@@ -31,69 +31,25 @@ pub const LOAN: &str = "corkboard, Loan::publish alone";
 const ORIGINAL: &str = "the original's algorithm";
 
 pub fn groups() -> Vec<Group> {
-    let references = || vec![("memcpy", MEMCPY), ("mmap-sync", MMAP_SYNC)];
+    let group = |title, rows: [Vec<Row>; 3]| Group {
+        title,
+        references: vec![("memcpy", MEMCPY), ("mmap-sync", MMAP_SYNC)],
+        rows: rows.into_iter().flatten().collect(),
+    };
+    let mut short = ours(SHORT, SMALL);
+    short.extend(ours(SHORT, LARGE));
+    let mut long = ours(LONG, LONG);
+    long.push(Row::new(
+        "corkboard, loan, fill and publish, unverified",
+        |run| Ok(loan(run, Timed::Everything)?.into()),
+    ));
     vec![
-        Group {
-            title: SHORT_TITLE,
-            references: references(),
-            rows: vec![
-                floor(MEMCPY, SHORT, floors::copy),
-                floor(CRC, SHORT, floors::checksum),
-                ours(SHORT, Shape::unverified(SMALL)),
-                ours(SHORT, Shape::verified(SMALL)),
-                ours(SHORT, Shape::unverified(LARGE)),
-                ours(SHORT, Shape::verified(LARGE)),
-                row("ringfire blackboard", SHORT, ringfire::publisher::<SHORT>),
-                row("ringfire ring", SHORT, ringfire::ring_publisher::<SHORT>),
-                row(BLACKBOARD, SHORT, iceoryx2::publisher::<SHORT>),
-                row(PUB_SUB, SHORT, |scratch| {
-                    iceoryx2::sample_publisher(scratch, SHORT)
-                }),
-                row(MMAP_SYNC, SHORT, mmap_sync::publisher::<SHORT>),
-                row(LMDB, SHORT, lmdb::publisher),
-                row(ORIGINAL, SHORT, |scratch| {
-                    original::publisher(scratch, SHORT)
-                }),
-            ],
-        },
-        Group {
-            title: PAGE_TITLE,
-            references: references(),
-            rows: vec![
-                floor(MEMCPY, PAGE, floors::copy),
-                floor(CRC, PAGE, floors::checksum),
-                ours(PAGE, Shape::unverified(LARGE)),
-                ours(PAGE, Shape::verified(LARGE)),
-                row("ringfire blackboard", PAGE, ringfire::publisher::<PAGE>),
-                row("ringfire ring", PAGE, ringfire::ring_publisher::<PAGE>),
-                row(BLACKBOARD, PAGE, iceoryx2::publisher::<PAGE>),
-                row(PUB_SUB, PAGE, |scratch| {
-                    iceoryx2::sample_publisher(scratch, PAGE)
-                }),
-                row(MMAP_SYNC, PAGE, mmap_sync::publisher::<PAGE>),
-                row(LMDB, PAGE, lmdb::publisher),
-                row(ORIGINAL, PAGE, |scratch| original::publisher(scratch, PAGE)),
-            ],
-        },
-        Group {
-            title: LONG_TITLE,
-            references: references(),
-            rows: vec![
-                floor(MEMCPY, LONG, floors::copy),
-                floor(CRC, LONG, floors::checksum),
-                ours(LONG, Shape::unverified(LONG)),
-                ours(LONG, Shape::verified(LONG)),
-                Row::new("corkboard, loan, fill and publish, unverified", |run| {
-                    Ok(loan(run, Timed::Everything)?.into())
-                }),
-                row(PUB_SUB, LONG, |scratch| {
-                    iceoryx2::sample_publisher(scratch, LONG)
-                }),
-                row(MMAP_SYNC, LONG, mmap_sync::publisher::<LONG>),
-                row(LMDB, LONG, lmdb::publisher),
-                row(ORIGINAL, LONG, |scratch| original::publisher(scratch, LONG)),
-            ],
-        },
+        group(SHORT_TITLE, [bare(SHORT), short, all_peers::<SHORT>()]),
+        group(
+            PAGE_TITLE,
+            [bare(PAGE), ours(PAGE, LARGE), all_peers::<PAGE>()],
+        ),
+        group(LONG_TITLE, [bare(LONG), long, peers::<LONG>()]),
         Group {
             title: LOAN_TITLE,
             references: vec![("iceoryx2", "iceoryx2 pub/sub, send alone")],
@@ -124,13 +80,50 @@ fn row<P: FnMut(&[u8])>(
     })
 }
 
-fn ours(len: usize, shape: Shape) -> Row {
-    row(shape.label(), len, move |scratch| {
-        let mut writer = shape.create(&board::space(scratch)?, "value")?;
-        Ok(move |value: &[u8]| {
-            writer.publish(value).expect("corkboard publishes");
+fn bare(len: usize) -> Vec<Row> {
+    vec![
+        floor(MEMCPY, len, floors::copy),
+        floor(CRC, len, floors::checksum),
+    ]
+}
+
+/// Unverified and verified.
+fn ours(len: usize, capacity: usize) -> Vec<Row> {
+    let row = |shape: Shape| {
+        row(shape.label(), len, move |scratch| {
+            let mut writer = shape.create(&board::space(scratch)?, "value")?;
+            Ok(move |value: &[u8]| {
+                writer.publish(value).expect("corkboard publishes");
+            })
         })
-    })
+    };
+    vec![
+        row(Shape::unverified(capacity)),
+        row(Shape::verified(capacity)),
+    ]
+}
+
+/// Those that take values of a fixed size, through the stack, and all others.
+fn all_peers<const LEN: usize>() -> Vec<Row> {
+    let mut rows = vec![
+        row("ringfire blackboard", LEN, ringfire::publisher::<LEN>),
+        row("ringfire ring", LEN, ringfire::ring_publisher::<LEN>),
+        row(BLACKBOARD, LEN, iceoryx2::publisher::<LEN>),
+    ];
+    rows.extend(peers::<LEN>());
+    rows
+}
+
+/// Those that take any number of bytes.
+fn peers<const LEN: usize>() -> Vec<Row> {
+    vec![
+        row(PUB_SUB, LEN, |scratch| {
+            iceoryx2::sample_publisher(scratch, LEN)
+        }),
+        row(MMAP_SYNC, LEN, mmap_sync::publisher::<LEN>),
+        row(LMDB, LEN, lmdb::publisher),
+        row(ORIGINAL, LEN, |scratch| original::publisher(scratch, LEN)),
+    ]
 }
 
 enum Timed {
