@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -34,18 +35,22 @@ fn child_plays_its_part() {
     }
 }
 
-fn start(part: &str, space: &Path, wrapper: &[&str]) -> Child {
+fn start(part: &str, space: &Path) -> Child {
+    wrapped(&[], part, space).spawn().unwrap()
+}
+
+/// The part's command line, after a wrapper's if there is one.
+fn wrapped(wrapper: &[&str], part: &str, space: &Path) -> Command {
     let test = std::env::current_exe().unwrap();
-    let mut words = wrapper.iter().map(std::ffi::OsStr::new).collect::<Vec<_>>();
-    words.push(test.as_os_str());
-    Command::new(words[0])
-        .args(&words[1..])
+    let mut words = wrapper.iter().map(OsStr::new).chain([test.as_os_str()]);
+    let mut command = Command::new(words.next().unwrap());
+    command
+        .args(words)
         .args(["--exact", "child_plays_its_part", "--nocapture"])
         .env("CORKBOARD_TEST_PART", part)
         .env("CORKBOARD_TEST_SPACE", space)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
+        .stdout(Stdio::piped());
+    command
 }
 
 /// The address ranges and permissions of this process's shared mappings of a board's files.
@@ -90,7 +95,7 @@ fn a_reader_that_writes_through_its_mapping_gets_a_fault() {
             .unwrap()
             .publish(b"whole")
             .unwrap();
-        let child = start("write into the data", space.path(), &[]);
+        let child = start("write into the data", space.path());
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(text.contains("about to write") && !text.contains("written"));
@@ -132,7 +137,7 @@ fn an_unchanged_read_writes_nothing_shared() {
         let options = Options::new().capacity(capacity);
         let mut writer = options.writer(&space, name).unwrap();
         writer.publish(b"unchanged").unwrap();
-        let output = start("read unchanged", space.path(), &[])
+        let output = start("read unchanged", space.path())
             .wait_with_output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -197,7 +202,7 @@ fn another_user_with_read_permission_reads_and_waits() {
         writer
     });
     let private = Options::new().writer(&space, "private").unwrap();
-    let mut child = start("another user", &path, &[]);
+    let mut child = start("another user", &path);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     for writer in &mut writers {
         while lines.next().expect("it waits").unwrap() != "waiting" {}
@@ -227,19 +232,11 @@ fn equal_pids_in_two_namespaces_are_two_writers() {
     let scratch = Scratch::new();
     let space = scratch.space();
     let begin = |name: &str| {
-        let mut child = {
-            let test = std::env::current_exe().unwrap();
-            Command::new("unshare")
-                .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
-                .arg(test)
-                .args(["--exact", "child_plays_its_part", "--nocapture"])
-                .env("CORKBOARD_TEST_PART", "writer")
-                .env("CORKBOARD_TEST_NAME", name)
-                .env("CORKBOARD_TEST_SPACE", space.path())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap()
-        };
+        let unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        let mut child = wrapped(&unshare, "writer", space.path())
+            .env("CORKBOARD_TEST_NAME", name)
+            .spawn()
+            .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let pid = lines
             .map(|line| line.unwrap())

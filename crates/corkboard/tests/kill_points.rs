@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::Scratch;
-use corkboard::board::{self, Options, Reader, WriterMode};
+use corkboard::board::{self, Options, Reader, Writer, WriterMode};
 use corkboard::{ErrorKind, Kind, Problem, Space};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,6 +47,25 @@ fn options(capacity: usize, mode: WriterMode) -> Options {
         .max_readers(4)
 }
 
+/// A board without a value, its space, and a reader of it.
+fn board(capacity: usize, mode: WriterMode) -> (Scratch, Space, Reader) {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let reader = create(&space, capacity, mode);
+    (scratch, space, reader)
+}
+
+/// Creates the board, or opens what is there, and leaves it without a writer.
+fn create(space: &Space, capacity: usize, mode: WriterMode) -> Reader {
+    drop(options(capacity, mode).writer(space, NAME).unwrap());
+    Reader::open(space, NAME).unwrap()
+}
+
+fn open_writer(space: &Space) -> Writer {
+    let options = Options::new().writer_timeout(PATIENCE);
+    options.open_writer(space, NAME).unwrap()
+}
+
 fn value(sequence: u64, capacity: usize) -> Vec<u8> {
     vec![sequence as u8; capacity - sequence as usize % 3]
 }
@@ -60,25 +79,15 @@ fn child_plays_its_part_until_it_is_killed() {
     let space = Space::at(std::env::var("CORKBOARD_TEST_SPACE").unwrap()).unwrap();
     let part = PARTS[part.parse::<usize>().unwrap()];
     match part {
-        Part::Publish => {
-            let mut writer = Options::new()
-                .writer_timeout(PATIENCE)
-                .open_writer(&space, NAME)
-                .unwrap();
+        Part::Publish | Part::Loan => {
+            let mut writer = open_writer(&space);
             for _ in 0..8 {
                 let next = board::stat(&space, NAME).unwrap().sequence + 1;
                 let value = value(next, writer.capacity());
-                writer.publish(&value).unwrap();
-            }
-        }
-        Part::Loan => {
-            let mut writer = Options::new()
-                .writer_timeout(PATIENCE)
-                .open_writer(&space, NAME)
-                .unwrap();
-            for _ in 0..8 {
-                let next = board::stat(&space, NAME).unwrap().sequence + 1;
-                let value = value(next, writer.capacity());
+                if matches!(part, Part::Publish) {
+                    writer.publish(&value).unwrap();
+                    continue;
+                }
                 let mut loan = writer.loan(value.len()).unwrap();
                 loan.copy_from_slice(&value);
                 loan.publish().unwrap();
@@ -137,10 +146,7 @@ fn check_works(space: &Space, old: &mut Reader) {
         }
         None => 0,
     };
-    let mut writer = Options::new()
-        .writer_timeout(PATIENCE)
-        .open_writer(space, NAME)
-        .unwrap();
+    let mut writer = open_writer(space);
     for sequence in before + 1..before + 40 {
         assert_eq!(
             writer.publish(&value(sequence, capacity)).unwrap(),
@@ -222,10 +228,7 @@ fn a_writer_killed_anywhere_in_a_publication_is_replaced() {
             "publish.reserved:2"
         });
         for point in points {
-            let scratch = Scratch::new();
-            let space = scratch.space();
-            drop(options(capacity, mode).writer(&space, NAME).unwrap());
-            let mut reader = Reader::open(&space, NAME).unwrap();
+            let (_scratch, space, mut reader) = board(capacity, mode);
             die_at(point, Part::Publish, &space);
             check_works(&space, &mut reader);
         }
@@ -235,10 +238,7 @@ fn a_writer_killed_anywhere_in_a_publication_is_replaced() {
 #[test]
 fn a_writer_killed_before_it_wakes_a_sleeper_strands_nobody() {
     for (capacity, mode) in shapes() {
-        let scratch = Scratch::new();
-        let space = scratch.space();
-        drop(options(capacity, mode).writer(&space, NAME).unwrap());
-        let mut reader = Reader::open(&space, NAME).unwrap();
+        let (_scratch, space, mut reader) = board(capacity, mode);
         let mut sleeper = reader.try_clone().unwrap();
         let thread = std::thread::spawn(move || {
             let snapshot = sleeper.wait(Some(PATIENCE)).unwrap();
@@ -256,10 +256,7 @@ fn a_writer_killed_before_it_wakes_a_sleeper_strands_nobody() {
 fn a_writer_killed_with_a_loan_loses_only_the_loan() {
     for mode in [WriterMode::Exclusive, WriterMode::Shared] {
         for point in ["loan.taken", "loan.taken:5", "publish.stamped:3"] {
-            let scratch = Scratch::new();
-            let space = scratch.space();
-            drop(options(5000, mode).writer(&space, NAME).unwrap());
-            let mut reader = Reader::open(&space, NAME).unwrap();
+            let (_scratch, space, mut reader) = board(5000, mode);
             die_at(point, Part::Loan, &space);
             check_works(&space, &mut reader);
         }
@@ -287,10 +284,7 @@ fn stopped_writer(space: &Space) -> std::process::Child {
 fn a_standby_killed_while_it_takes_over_is_replaced_as_well() {
     for (capacity, mode) in shapes() {
         for point in ["takeover.locked", "takeover.exchanged", "turn.taken"] {
-            let scratch = Scratch::new();
-            let space = scratch.space();
-            drop(options(capacity, mode).writer(&space, NAME).unwrap());
-            let mut reader = Reader::open(&space, NAME).unwrap();
+            let (_scratch, space, mut reader) = board(capacity, mode);
             let mut owner = stopped_writer(&space);
             let standby = start(point, Part::Publish, &space);
             // It has an entry of its own, so it takes over instead of claiming the dead one's.
@@ -311,10 +305,7 @@ fn a_standby_killed_while_it_takes_over_is_replaced_as_well() {
 #[test]
 fn a_stopped_writer_keeps_its_place_and_goes_on() {
     for (capacity, mode) in shapes() {
-        let scratch = Scratch::new();
-        let space = scratch.space();
-        drop(options(capacity, mode).writer(&space, NAME).unwrap());
-        let mut reader = Reader::open(&space, NAME).unwrap();
+        let (_scratch, space, mut reader) = board(capacity, mode);
         let mut stopped = stopped_writer(&space);
         let impatient = Options::new().writer_timeout(Duration::from_millis(50));
         let refused = impatient
@@ -395,12 +386,7 @@ fn a_creator_killed_half_way_leaves_a_name_that_is_free_or_whole() {
                 "{point}: {stale:?}"
             );
         }
-        drop(
-            options(5000, WriterMode::Exclusive)
-                .writer(&space, NAME)
-                .unwrap(),
-        );
-        let mut reader = Reader::open(&space, NAME).unwrap();
+        let mut reader = create(&space, 5000, WriterMode::Exclusive);
         check_works(&space, &mut reader);
     }
 }
@@ -422,12 +408,7 @@ fn a_remover_killed_half_way_leaves_nothing_that_cannot_be_finished() {
                 mend(&space);
                 assert_eq!(space.entries().unwrap(), []);
             }
-            drop(
-                options(5000, WriterMode::Exclusive)
-                    .writer(&space, NAME)
-                    .unwrap(),
-            );
-            let mut reader = Reader::open(&space, NAME).unwrap();
+            let mut reader = create(&space, 5000, WriterMode::Exclusive);
             check_works(&space, &mut reader);
         }
     }
