@@ -5,11 +5,12 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{self, AtFlags, FileType};
 
-use crate::board::files::{self, BUILDING, Files, REMOVING, Removal};
-use crate::board::layout::{Role, lock_byte};
+use crate::board::files::{self, Files, REMOVING};
+use crate::board::layout::Role;
 use crate::board::{self, Participant};
 use crate::error::{Error, ErrorKind, Result};
-use crate::participants::Table;
+use crate::object::{self, BUILDING, Removal};
+use crate::participants::{Table, lock_byte};
 use crate::space::{Kind, Space};
 use crate::sys::lock;
 use crate::sys::map::Protection;
@@ -120,7 +121,7 @@ impl Finding {
             )),
             Repair::Sweep(directory) => {
                 let space = self.space.directory()?;
-                match files::sweep(space.as_fd(), directory) {
+                match object::sweep(space.as_fd(), directory) {
                     Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(()),
                     Err(errno) => Err(failed(errno)),
                 }
@@ -149,8 +150,8 @@ impl Finding {
                 }
                 let generation = Generation::current().map_err(failed)?;
                 let protection = Protection::ReadWrite;
-                let geometry = &files.geometry;
-                Table::map(file.as_fd(), geometry, *role, protection, generation)
+                let shape = files.geometry.table(*role);
+                Table::map(file.as_fd(), shape, protection, generation)
                     .map_err(failed)?
                     .wipe(entry);
                 Ok(())
@@ -229,7 +230,7 @@ impl Space {
             } else {
                 continue;
             };
-            if files::is_stale(directory.as_fd(), name) {
+            if object::is_stale(directory.as_fd(), name) {
                 let message = format!("{what}; delete it");
                 let repair = Repair::Sweep(name.to_owned());
                 findings.push(self.finding(Problem::StaleFile, name, message, repair));
@@ -243,7 +244,7 @@ impl Space {
         let stat = match board::stat(self, name) {
             Ok(stat) => stat,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                if files::is_marked_removed(self, name) {
+                if object::is_marked_removed(self, Kind::Board, name) {
                     let message = "its remover died half-way; remove it again";
                     let repair = Repair::Remove(name.to_owned());
                     findings.push(self.finding(Problem::StaleFile, subject, message, repair));

@@ -6,11 +6,14 @@
 compile_error!("corkboard supports Linux only for now");
 
 pub mod board;
+mod clock;
 mod doctor;
 mod error;
+mod header;
 mod hook;
 pub mod integrity;
 mod name;
+mod object;
 mod participants;
 mod space;
 mod sync;

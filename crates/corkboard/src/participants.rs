@@ -10,25 +10,66 @@ use std::time::SystemTime;
 
 use rustix::io::Errno;
 
-use crate::board::layout::{
-    ENTRIES, ENTRY_LEN, FENCED, Geometry, HIGH, LABEL, LABEL_LEN, PID, Role, SINCE, WAITING,
-    lock_byte, text,
-};
-use crate::board::{clock, protocol};
+use crate::board::layout::WAITING;
+use crate::board::protocol;
+use crate::clock::{moment, wall_ns};
 use crate::hook;
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::lock;
 use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::Generation;
 
-const _: () = assert!(FENCED == WAITING + 8, "the two words are neighbours");
+/// One more than the highest entry ever claimed.
+pub(crate) const HIGH: usize = 384;
+/// The first entry.
+pub(crate) const ENTRIES: usize = 512;
+/// An entry begins with its holder's word, on a cache line of its own: what a board's participant
+/// pins, or how a lock's holds it. The line after it says who holds the entry.
+pub(crate) const ENTRY_LEN: usize = 128;
+pub(crate) const PID: usize = 64;
+pub(crate) const SINCE: usize = 72;
+pub(crate) const LABEL: usize = 80;
+/// The longest label in bytes.
+pub(crate) const LABEL_LEN: usize = 48;
+/// Lock bytes are beyond the end of any file.
+const LOCK_BASE: u64 = 1 << 40;
+
 const _: () = assert!(LABEL + LABEL_LEN == ENTRY_LEN, "the label ends the entry");
 const ENTRY_WORDS: usize = ENTRY_LEN / 8;
+
+/// The byte that says whether an entry's holder is alive.
+pub(crate) fn lock_byte(entry: usize) -> u64 {
+    LOCK_BASE + entry as u64
+}
+
+/// A table's size.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    /// The file's bytes that are mapped.
+    pub(crate) mapped_len: usize,
+    pub(crate) entries: usize,
+}
+
+impl Shape {
+    /// The bytes that a table of so many entries takes up.
+    pub(crate) const fn len_bytes(entries: usize) -> usize {
+        ENTRIES + entries * ENTRY_LEN
+    }
+}
 
 /// The table of writers or readers, mapped.
 pub(crate) struct Table {
     mapping: Mapping,
     len: usize,
+}
+
+/// The text in a field that is filled up with zeros, harmless to print.
+pub(crate) fn text(field: &[u8]) -> String {
+    let end = field.iter().position(|byte| *byte == 0);
+    String::from_utf8_lossy(&field[..end.unwrap_or(field.len())])
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect()
 }
 
 /// What an entry says of its holder, dead or alive.
@@ -44,13 +85,12 @@ impl Table {
     /// Maps the table and claims a free entry; `None` when every entry's holder is alive.
     pub(crate) fn claim(
         file: OwnedFd,
-        geometry: &Geometry,
-        role: Role,
+        shape: Shape,
         generation: Generation,
         label: &str,
     ) -> Result<Option<(Self, usize)>, Errno> {
         let protection = Protection::ReadWrite;
-        let table = Self::map(file.as_fd(), geometry, role, protection, generation)?;
+        let table = Self::map(file.as_fd(), shape, protection, generation)?;
         for entry in 0..table.len {
             if lock::try_lock(file.as_fd(), lock_byte(entry))? {
                 hook::point("claim.locked");
@@ -66,19 +106,18 @@ impl Table {
     /// Maps the table without taking part.
     pub(crate) fn map(
         file: BorrowedFd<'_>,
-        geometry: &Geometry,
-        role: Role,
+        shape: Shape,
         protection: Protection,
         generation: Generation,
     ) -> Result<Self, Errno> {
         let mapping = Mapping::new(
             file,
-            geometry.file_len(role),
+            shape.mapped_len,
             protection,
             Inheritance::Never,
             generation,
         )?;
-        let len = geometry.table_len(role);
+        let len = shape.entries;
         Ok(Self { mapping, len })
     }
 
@@ -115,14 +154,13 @@ impl Table {
     pub(crate) fn record(&self, entry: usize) -> Record {
         let words = self.entry(entry);
         let word = |field: usize| words[field / 8].load(Ordering::Relaxed);
-        let since = word(SINCE);
         let label: Vec<u8> = words[LABEL / 8..]
             .iter()
             .flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes())
             .collect();
         Record {
             pid: word(PID) as u32,
-            since: (since > 0).then(|| clock::moment(since)).flatten(),
+            since: moment(word(SINCE)),
             label: text(&label),
             pinned: word(0)
                 .checked_sub(1)
@@ -154,7 +192,7 @@ impl Table {
         for (to, bytes) in words[LABEL / 8..].iter().zip(padded.as_chunks::<8>().0) {
             to.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
         }
-        words[SINCE / 8].store(clock::wall_ns(), Ordering::Relaxed);
+        words[SINCE / 8].store(wall_ns(), Ordering::Relaxed);
         words[PID / 8].store(pid, Ordering::Relaxed);
     }
 

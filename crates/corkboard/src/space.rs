@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use crate::board::files;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name;
+use crate::object::{DIRECTORY, Removal};
 
 /// Who may use an object besides its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -43,9 +44,19 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind there is.
+    pub(crate) const ALL: [Self; 1] = [Self::Board];
+
     pub(crate) fn suffix(self) -> &'static str {
         match self {
             Self::Board => ".board",
+        }
+    }
+
+    /// How the kernel knows such an object.
+    fn file_type(self) -> FileType {
+        match self {
+            Self::Board => FileType::Directory,
         }
     }
 }
@@ -186,7 +197,7 @@ impl Space {
         &self.path
     }
 
-    /// The objects of this space, sorted by name.
+    /// The objects of this space, sorted by name and kind.
     ///
     /// # Errors
     /// `Untrusted`, `PermissionDenied` and `Io` as for opening.
@@ -202,23 +213,24 @@ impl Space {
             let Ok(file_name) = item.file_name().to_str() else {
                 continue;
             };
-            let Some(object) = file_name.strip_suffix(Kind::Board.suffix()) else {
+            let named = |kind: Kind| Some((kind, file_name.strip_suffix(kind.suffix())?));
+            let Some((kind, object)) = Kind::ALL.into_iter().find_map(named) else {
                 continue;
             };
             if name::check("list", object).is_err() {
                 continue;
             }
             match fs::statat(&directory, file_name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => entries
+                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == kind.file_type() => entries
                     .push(Entry {
-                        kind: Kind::Board,
+                        kind,
                         name: object.to_owned(),
                     }),
                 Ok(_) | Err(Errno::NOENT) => {}
                 Err(errno) => return Err(failed(errno)),
             }
         }
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        entries.sort_by(|a, b| (&a.name, a.kind).cmp(&(&b.name, b.kind)));
         Ok(entries)
     }
 }
@@ -233,7 +245,7 @@ impl Space {
     /// *Recovers*: the name is free or still taken, never in between; creating or removing again finishes.
     pub fn remove(&self, kind: Kind, name: &str) -> Result<()> {
         match kind {
-            Kind::Board => files::remove(self, name, files::Removal::Start),
+            Kind::Board => files::remove(self, name, Removal::Start),
         }
     }
 
@@ -245,14 +257,13 @@ impl Space {
 
 /// Opens a directory without following a symbolic link in its last component.
 fn open_directory(path: &Path) -> Result<(OwnedFd, fs::Stat)> {
-    let fd =
-        fs::openat(CWD, path, files::DIRECTORY, Mode::empty()).map_err(|errno| match errno {
-            Errno::NOTDIR | Errno::LOOP => untrusted(
-                path,
-                "it is a symbolic link or not a directory; name the real directory",
-            ),
-            errno => Error::os("open space", path.display().to_string(), errno),
-        })?;
+    let fd = fs::openat(CWD, path, DIRECTORY, Mode::empty()).map_err(|errno| match errno {
+        Errno::NOTDIR | Errno::LOOP => untrusted(
+            path,
+            "it is a symbolic link or not a directory; name the real directory",
+        ),
+        errno => Error::os("open space", path.display().to_string(), errno),
+    })?;
     let stat = fs::fstat(&fd)
         .map_err(|errno| Error::os("open space", path.display().to_string(), errno))?;
     Ok((fd, stat))

@@ -1,17 +1,18 @@
 //! What every handle on a board holds: the mapped data, where everything in it is, and the means
 //! to find the board's files again. No descriptor stays open.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
 use super::Integrity;
-use super::files::{self, Files, object};
+use super::files::{Files, object};
 use super::layout::{CRC, Geometry, LATEST, LEN, MONOTONIC, REALTIME, Role, STAMP, STATE};
 use super::layout::{DESCRIPTOR_LEN, SMALL_SLOTS, STATE_LIVE, seal, unpack};
 use crate::error::{Error, ErrorKind, Result};
 use crate::integrity::crc64;
-use crate::space::Space;
+use crate::object::{self, Identity};
+use crate::space::{Kind, Space};
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::map::{Mapping, Protection};
 use crate::sys::process::Generation;
@@ -24,7 +25,7 @@ pub(super) struct Attached {
     pub(super) generation: Generation,
     pub(super) data: Mapping,
     pub(super) owner_uid: u32,
-    identity: (u64, u64),
+    identity: Identity,
     /// The geometry's answers, asked once.
     places: Places,
 }
@@ -78,7 +79,7 @@ impl Attached {
             space: space.clone(),
             name: name.to_owned(),
             data: files.map_data(protection, generation).map_err(failed)?,
-            identity: files::identity(files.data.as_fd()).map_err(failed)?,
+            identity: files.identity,
             owner_uid: files.owner_uid,
             places: Places {
                 is_small: geometry.is_small(),
@@ -244,7 +245,7 @@ impl Attached {
 
     /// Whether the data file at the board's path is still the mapped one.
     pub(super) fn is_in_place(&self) -> bool {
-        files::is_in_place(&self.space, &self.name, self.identity)
+        object::is_in_place(&self.space, Kind::Board, &self.name, self.identity)
     }
 
     /// Brings a slot's value into memory, so that reading it cannot fail. A length that the file

@@ -1,6 +1,6 @@
 //! The time of a publication, on a clock that nobody sets and on the wall's.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -53,18 +53,6 @@ impl Clock {
             }
         }
     }
-}
-
-/// The wall clock now, in nanoseconds since 1970.
-pub(crate) fn wall_ns() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
-}
-
-/// A moment on the wall clock, from nanoseconds since 1970.
-pub(crate) fn moment(wall_ns: u64) -> Option<SystemTime> {
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(wall_ns))
 }
 
 /// How long ago that was on the monotonic clock.

@@ -1,34 +1,29 @@
 //! A board's directory: created by one rename, opened through one descriptor, removed for good.
 
-use std::ffi::{CStr, CString};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::layout::{Geometry, HEADER_LEN, LATEST, Role, WRITER_ENTRIES, lock_byte};
-use super::layout::{STAMP, STATE, STATE_LIVE, STATE_REMOVED};
+use super::layout::{Geometry, HEADER_LEN, LATEST, Role, WRITER_ENTRIES};
+use super::layout::{STAMP, STATE, STATE_REMOVED};
 use super::protocol::GONE;
 use super::{Access, Options};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
 use crate::name;
+use crate::object::{self, BUILDING, DIRECTORY, Identity, NEW_FILE, Removal};
+use crate::object::{check_live, damaged, delete, identity, mode_bits, random};
+use crate::object::{require_tmpfs, write_new_file};
+use crate::participants::lock_byte;
 use crate::space::{Kind, Space};
 use crate::sync::Ordering;
 use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::Generation;
 use crate::sys::{self, lock};
 
-const TMPFS_MAGIC: i64 = 0x0102_1994;
-/// How a directory of the space is opened: never through a symbolic link.
-pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
-/// Directories that are being built or taken apart begin with these.
-pub(crate) const BUILDING: &str = ".new-";
+/// Directories that are being taken apart begin with this.
 pub(crate) const REMOVING: &str = ".old-";
 
 /// An open board: its directory and the geometry that its data file states.
@@ -37,14 +32,16 @@ pub(crate) struct Files {
     pub(crate) data: OwnedFd,
     pub(crate) geometry: Geometry,
     pub(crate) owner_uid: u32,
+    /// The data file's.
+    pub(crate) identity: Identity,
 }
 
 pub(crate) fn object(name: &str) -> String {
-    format!("board {name:?}")
+    object::label(Kind::Board, name)
 }
 
 fn directory_name(name: &str) -> String {
-    format!("{name}{}", Kind::Board.suffix())
+    object::file_name(Kind::Board, name)
 }
 
 /// Where one of a board's files is, from its space.
@@ -65,28 +62,15 @@ impl Files {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory =
             fs::openat(&parent, directory_name(name), flags, Mode::empty()).map_err(failed)?;
-        let (data, geometry) = open_file(&directory, Role::Data, protection, &object)?;
-        let stat = fs::fstat(&data).map_err(failed)?;
+        let (data, stat, geometry) = open_file(&directory, Role::Data, protection, &object)?;
         require_tmpfs(data.as_fd(), &object)?;
-        let mut state = [0];
-        read_words_at(&data, &mut state, STATE, &object)?;
-        match state[0] {
-            STATE_LIVE => {}
-            STATE_REMOVED => {
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    "open",
-                    &object,
-                    "it is being removed; remove it again if that does not end",
-                ));
-            }
-            _ => return Err(damaged(&object, "has an impossible state")),
-        }
+        check_live(&data, &object)?;
         Ok(Self {
             directory,
             data,
             geometry,
             owner_uid: stat.st_uid,
+            identity: identity(&stat),
         })
     }
 
@@ -97,7 +81,7 @@ impl Files {
         protection: Protection,
         object: &str,
     ) -> Result<OwnedFd> {
-        let (file, geometry) = open_file(&self.directory, role, protection, object)?;
+        let (file, _, geometry) = open_file(&self.directory, role, protection, object)?;
         if geometry != self.geometry {
             return Err(damaged(object, "has files of different boards"));
         }
@@ -120,7 +104,7 @@ impl Files {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let name = Role::Data.file_name();
         let file = fs::openat(&self.directory, name, flags, Mode::empty())?;
-        if identity(file.as_fd())? != identity(self.data.as_fd())? {
+        if identity(&fs::fstat(&file)?) != self.identity {
             return Ok(None);
         }
         // We have the entry. Whoever had it before is about to let go of its beacon, too.
@@ -153,9 +137,9 @@ impl Files {
     }
 
     /// Opens the board again for reading; `None` when the name no longer means the same files.
-    pub(crate) fn reopen(space: &Space, name: &str, identity: (u64, u64)) -> Result<Option<Self>> {
+    pub(crate) fn reopen(space: &Space, name: &str, identity: Identity) -> Result<Option<Self>> {
         match Self::open(space, name, Protection::ReadOnly) {
-            Ok(files) => Ok((self::identity(files.data.as_fd()) == Ok(identity)).then_some(files)),
+            Ok(files) => Ok((files.identity == identity).then_some(files)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -249,32 +233,6 @@ fn build_directory(parent: &OwnedFd) -> std::result::Result<(String, OwnedFd), E
     Err(Errno::BUSY)
 }
 
-/// Deletes a directory that its builder or remover left behind, unless that process is alive.
-pub(crate) fn sweep(parent: BorrowedFd<'_>, temporary: &str) -> std::result::Result<bool, Errno> {
-    let directory = fs::openat(parent, temporary, DIRECTORY, Mode::empty())?;
-    match fs::flock(&directory, fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => delete(parent, temporary).map(|()| true),
-        Err(Errno::AGAIN) => Ok(false),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Whether the process that builds or removes this directory is gone.
-pub(crate) fn is_stale(parent: BorrowedFd<'_>, temporary: &str) -> bool {
-    fs::openat(parent, temporary, DIRECTORY, Mode::empty()).is_ok_and(|directory| {
-        fs::flock(&directory, fs::FlockOperation::NonBlockingLockShared).is_ok()
-    })
-}
-
-/// Which board a removal is meant for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Removal {
-    /// Whatever has the name.
-    Start,
-    /// Only one whose remover died before it had freed the name.
-    Finish,
-}
-
 /// Removes the board `name`: attached handles are told, later openers start afresh.
 pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> {
     name::check("remove board", name)?;
@@ -293,12 +251,12 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
     fs::flock(&directory, fs::FlockOperation::LockExclusive).map_err(failed)?;
     let ours = fs::fstat(&directory).map_err(failed)?;
     let now = fs::statat(&parent, &visible, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-    if (ours.st_dev, ours.st_ino) != (now.st_dev, now.st_ino) {
+    if identity(&ours) != identity(&now) {
         return Err(failed(Errno::NOENT));
     }
     let mapped = open_file(&directory, Role::Data, Protection::ReadWrite, &object)
         .ok()
-        .and_then(|(data, geometry)| {
+        .and_then(|(data, _, geometry)| {
             let generation = Generation::current().ok()?;
             let len = geometry.preallocated(Role::Data);
             let (writable, inherit) = (Protection::ReadWrite, Inheritance::Child);
@@ -344,109 +302,27 @@ pub(crate) fn mark_gone(data: &Mapping, geometry: &Geometry) {
     data.word(LATEST).fetch_or(GONE, Ordering::Relaxed);
 }
 
-/// Deletes a board's directory and whatever is in it.
-fn delete(parent: BorrowedFd<'_>, directory_name: &str) -> std::result::Result<(), Errno> {
-    let name = CString::new(directory_name).map_err(|_| Errno::INVAL)?;
-    delete_to(parent, &name, MAX_DEPTH)
-}
-
-/// A board has no directories in it; somebody may have put some there.
-const MAX_DEPTH: u32 = 16;
-
-fn delete_to(
-    parent: BorrowedFd<'_>,
-    directory_name: &CStr,
-    depth: u32,
-) -> std::result::Result<(), Errno> {
-    let directory = fs::openat(parent, directory_name, DIRECTORY, Mode::empty())?;
-    for item in fs::Dir::read_from(&directory)? {
-        let item = item?;
-        let name = item.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        match fs::unlinkat(&directory, name, AtFlags::empty()) {
-            Err(Errno::ISDIR | Errno::PERM) if depth > 0 => {
-                delete_to(directory.as_fd(), name, depth - 1)?;
-            }
-            result => result?,
-        }
-    }
-    fs::unlinkat(parent, directory_name, AtFlags::REMOVEDIR)
-}
-
 fn open_file(
     directory: &OwnedFd,
     role: Role,
     protection: Protection,
     object: &str,
-) -> Result<(OwnedFd, Geometry)> {
-    let what = |problem: &str| {
-        damaged(
-            object,
-            &format!("has a {} file that {problem}", role.file_name()),
-        )
-    };
-    let access = match protection {
-        Protection::ReadOnly => OFlags::RDONLY,
-        Protection::ReadWrite => OFlags::RDWR,
-    };
-    // Without NONBLOCK, a pipe in the file's place would hold us up.
-    let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file =
-        fs::openat(directory, role.file_name(), flags, Mode::empty()).map_err(
-            |errno| match errno {
-                Errno::LOOP => what("is a symbolic link"),
-                Errno::ISDIR | Errno::NXIO => what("is not a regular file"),
-                Errno::NOENT => what("is missing"),
-                errno => Error::os("open", object, errno),
-            },
-        )?;
-    let stat = fs::fstat(&file).map_err(|errno| Error::os("open", object, errno))?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(what("is not a regular file"));
-    }
-    let mut header = [0; HEADER_LEN];
-    read_at(&file, &mut header, 0, object)?;
+) -> Result<(OwnedFd, fs::Stat, Geometry)> {
+    let (name, what) = (role.file_name(), format!("{} file", role.file_name()));
+    let opened = object::open_file(directory, name, protection, object, &what);
+    let (file, stat, header) = opened.map_err(|error| match error.kind() {
+        // The directory is there, so the board is.
+        ErrorKind::NotFound => damaged(object, &format!("has a {what} that is missing")),
+        _ => error,
+    })?;
     let geometry = Geometry::decode(&header, role, object)?;
     if u64::try_from(stat.st_size) != Ok(geometry.file_len(role) as u64) {
-        return Err(what("has the wrong length"));
+        return Err(damaged(
+            object,
+            &format!("has a {what} that has the wrong length"),
+        ));
     }
-    Ok((file, geometry))
-}
-
-/// Fills `buffer` from the file, or says that the file is too short.
-pub(crate) fn read_at(
-    file: &OwnedFd,
-    buffer: &mut [u8],
-    offset: usize,
-    object: &str,
-) -> Result<()> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match rustix::io::pread(file, &mut buffer[done..], (offset + done) as u64) {
-            Ok(0) => return Err(damaged(object, "has a file that ends too early")),
-            Ok(count) => done += count,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(Error::os("read", object, errno)),
-        }
-    }
-    Ok(())
-}
-
-/// As [`read_at`], in words.
-pub(crate) fn read_words_at(
-    file: &OwnedFd,
-    words: &mut [u64],
-    offset: usize,
-    object: &str,
-) -> Result<()> {
-    let mut bytes = vec![0; words.len() * 8];
-    read_at(file, &mut bytes, offset, object)?;
-    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
-        *word = u64::from_ne_bytes(*bytes);
-    }
-    Ok(())
+    Ok((file, stat, geometry))
 }
 
 fn create_file(
@@ -455,37 +331,23 @@ fn create_file(
     geometry: &Geometry,
     mode: u32,
 ) -> std::result::Result<(), Errno> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = fs::openat(
-        directory,
-        role.file_name(),
-        flags,
-        Mode::from_raw_mode(0o600),
-    )?;
-    fs::ftruncate(&file, geometry.file_len(role) as u64)?;
-    let len = geometry.preallocated(role) as u64;
-    fs::fallocate(&file, FallocateFlags::empty(), 0, len)?;
-    rustix::io::pwrite(&file, &geometry.encode(role), 0)?;
-    if role == Role::Data {
-        rustix::io::pwrite(&file, &STATE_LIVE.to_ne_bytes(), STATE as u64)?;
-    }
-    fs::fchmod(&file, Mode::from_raw_mode(mode))
+    let private = Mode::from_raw_mode(0o600);
+    let file = fs::openat(directory, role.file_name(), NEW_FILE, private)?;
+    let (len, allocated) = (geometry.file_len(role), geometry.preallocated(role));
+    write_new_file(&file, &geometry.encode(role), len, allocated, mode)
 }
 
 /// Data is writable for writers only. Writers use the readers' table, and so do readers of the
 /// group; everyone else observes.
 fn file_mode(role: Role, options: &Options) -> u32 {
-    let bits = |access: Access, bits: u32| match access {
-        Access::Owner => bits << 6,
-        Access::Group => bits << 6 | bits << 3,
-        Access::Everyone => bits << 6 | bits << 3 | bits,
-    };
-    let writers = bits(options.writers, 0o6);
+    let writers = mode_bits(options.writers, 0o6);
     match role {
         Role::Control => writers,
-        Role::Data => writers | bits(options.readers, 0o4),
+        Role::Data => writers | mode_bits(options.readers, 0o4),
         Role::Readers => {
-            writers | bits(options.readers, 0o4) | bits(options.readers.min(Access::Group), 0o6)
+            writers
+                | mode_bits(options.readers, 0o4)
+                | mode_bits(options.readers.min(Access::Group), 0o6)
         }
     }
 }
@@ -497,53 +359,4 @@ fn directory_mode(options: &Options) -> u32 {
     0o700
         | class(group(options.writers), group(options.readers)) << 3
         | class(everyone(options.writers), everyone(options.readers))
-}
-
-fn require_tmpfs(fd: BorrowedFd<'_>, object: &str) -> Result<()> {
-    let stat = fs::fstatfs(fd).map_err(|errno| Error::os("open", object, errno))?;
-    if stat.f_type == TMPFS_MAGIC {
-        return Ok(());
-    }
-    let cause = "its space is not on tmpfs, so values would land on a disk; set CORKBOARD_DIR to a directory below /dev/shm";
-    Err(Error::new(ErrorKind::Unsupported, "open", object, cause))
-}
-
-fn damaged(object: &str, what: &str) -> Error {
-    let cause = format!("it {what}; remove it and create it anew");
-    Error::new(ErrorKind::Damaged, "open", object, cause)
-}
-
-/// A number nobody else has.
-pub(crate) fn random() -> std::result::Result<u64, Errno> {
-    let mut bytes = [MaybeUninit::uninit(); 8];
-    let (filled, _) = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    let filled: [u8; 8] = (&*filled).try_into().map_err(|_| Errno::IO)?;
-    Ok(u64::from_ne_bytes(filled))
-}
-
-/// Whether a remover marked the board and did not free its name.
-pub(crate) fn is_marked_removed(space: &Space, name: &str) -> bool {
-    let state = || -> Result<u64> {
-        let object = object(name);
-        let parent = space.directory()?;
-        let directory = fs::openat(&parent, directory_name(name), DIRECTORY, Mode::empty())
-            .map_err(|errno| Error::os("open", &object, errno))?;
-        let (data, _) = open_file(&directory, Role::Data, Protection::ReadOnly, &object)?;
-        let mut state = [0];
-        read_words_at(&data, &mut state, STATE, &object)?;
-        Ok(state[0])
-    };
-    state().is_ok_and(|state| state == STATE_REMOVED)
-}
-
-/// Whether the data file at the board's path is still the one this handle has mapped.
-pub(crate) fn is_in_place(space: &Space, name: &str, identity: (u64, u64)) -> bool {
-    let path = space.path().join(self::path(name, Role::Data));
-    fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
-        .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == identity)
-}
-
-/// What tells one file from every other.
-pub(crate) fn identity(file: BorrowedFd<'_>) -> std::result::Result<(u64, u64), Errno> {
-    fs::fstat(file).map(|stat| (stat.st_dev, stat.st_ino))
 }

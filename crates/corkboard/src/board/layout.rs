@@ -1,17 +1,12 @@
 //! Where everything is in a board's three files; `docs/format.md` shows it as tables.
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::integrity::crc64;
+use crate::error::Result;
+use crate::header::{self, Header, OWN, OWN_WORDS};
+pub(crate) use crate::header::{HEADER_LEN, STATE, STATE_LIVE, STATE_REMOVED};
 
 use super::{Integrity, Timestamp, WriterMode};
+use crate::participants::Shape;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"corkbrd\x01");
-const VERSION: u64 = 2;
-
-/// The geometry, sealed by a checksum, begins each file.
-pub(crate) const HEADER_LEN: usize = 192;
-/// Data file: `STATE_LIVE` or `STATE_REMOVED`.
-pub(crate) const STATE: usize = 256;
 /// Data file: slot and sequence of the newest value.
 pub(crate) const LATEST: usize = 384;
 /// Data file: the first slot's descriptor.
@@ -24,22 +19,8 @@ pub(crate) const RELEASES: usize = 320;
 pub(crate) const WAITING: usize = 256;
 /// Readers file: not 0 while writers make a full fence after each publication.
 pub(crate) const FENCED: usize = 264;
-/// Both tables: one more than the highest entry ever claimed.
-pub(crate) const HIGH: usize = 384;
-/// Both tables: the first entry.
-pub(crate) const ENTRIES: usize = 512;
-/// An entry's pin has a cache line of its own; the line after it says who holds the entry.
-pub(crate) const ENTRY_LEN: usize = 128;
-pub(crate) const PID: usize = 64;
-pub(crate) const SINCE: usize = 72;
-pub(crate) const LABEL: usize = 80;
-/// The longest label in bytes.
-pub(crate) const LABEL_LEN: usize = 48;
-/// Lock bytes are beyond the end of any file.
-const LOCK_BASE: u64 = 1 << 40;
 
-pub(crate) const STATE_LIVE: u64 = 1;
-pub(crate) const STATE_REMOVED: u64 = 2;
+const _: () = assert!(FENCED == WAITING + 8, "the two words are neighbours");
 
 /// A descriptor's words, as offsets from its beginning.
 pub(crate) const STAMP: usize = 0;
@@ -81,20 +62,6 @@ pub(crate) fn unpack(word: u64) -> (usize, u64) {
         (word >> SEQUENCE_BITS) as usize % MAX_SLOTS,
         word & MAX_SEQUENCE,
     )
-}
-
-/// The byte that says whether an entry's holder is alive.
-pub(crate) fn lock_byte(entry: usize) -> u64 {
-    LOCK_BASE + entry as u64
-}
-
-/// The text in a field that is filled up with zeros, harmless to print.
-pub(crate) fn text(field: &[u8]) -> String {
-    let end = field.iter().position(|byte| *byte == 0);
-    String::from_utf8_lossy(&field[..end.unwrap_or(field.len())])
-        .chars()
-        .filter(|c| !c.is_control())
-        .collect()
 }
 
 /// A value's checksum as its slot keeps it, or back: bound to the sequence, so that no flipped
@@ -201,7 +168,7 @@ impl Geometry {
     }
 
     /// The number of a table's entries.
-    pub(crate) fn table_len(&self, role: Role) -> usize {
+    fn table_len(&self, role: Role) -> usize {
         match role {
             Role::Data => 0,
             Role::Control => WRITER_ENTRIES as usize,
@@ -209,11 +176,19 @@ impl Geometry {
         }
     }
 
+    /// The shape of a table.
+    pub(crate) fn table(&self, role: Role) -> Shape {
+        Shape {
+            mapped_len: self.file_len(role),
+            entries: self.table_len(role),
+        }
+    }
+
     /// The bytes at a file's beginning that are allocated at creation.
     pub(crate) fn preallocated(&self, role: Role) -> usize {
         let end = match role {
             Role::Data => self.descriptor(self.slots()),
-            table => ENTRIES + self.table_len(table) * ENTRY_LEN,
+            table => Shape::len_bytes(self.table_len(table)),
         };
         end.next_multiple_of(PAGE)
     }
@@ -226,11 +201,8 @@ impl Geometry {
     }
 
     pub(crate) fn encode(&self, role: Role) -> [u8; HEADER_LEN] {
-        let words = [
-            MAGIC,
-            VERSION,
-            self.instance,
-            role as u64,
+        let mut own = [0; OWN_WORDS];
+        own[..8].copy_from_slice(&[
             self.capacity as u64,
             u64::from(self.max_readers),
             self.integrity as u64,
@@ -239,79 +211,54 @@ impl Geometry {
             self.created_ns,
             self.value_type.map_or(0, |of| of.size),
             self.value_type.map_or(0, |of| of.align),
-        ];
-        let mut bytes = [0; HEADER_LEN];
-        for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *to = word.to_le_bytes();
-        }
+        ]);
         if let Some(of) = &self.value_type {
-            bytes[TYPE_NAME..][..TYPE_NAME_LEN].copy_from_slice(&of.name);
+            let name = &mut own[(TYPE_NAME - OWN) / 8..];
+            for (to, bytes) in name.iter_mut().zip(of.name.as_chunks::<8>().0) {
+                *to = u64::from_le_bytes(*bytes);
+            }
         }
-        let seal = crc64(&bytes[..HEADER_LEN - 8], 0);
-        bytes[HEADER_LEN - 8..].copy_from_slice(&seal.to_le_bytes());
-        bytes
+        let header = Header {
+            instance: self.instance,
+            role: role as u64,
+            own,
+        };
+        header.encode()
     }
 
     pub(crate) fn decode(bytes: &[u8; HEADER_LEN], role: Role, object: &str) -> Result<Self> {
-        let damaged = |what: &str| {
-            Error::new(
-                ErrorKind::Damaged,
-                "open",
-                object,
-                format!(
-                    "its {} file {what}; remove the board and create it anew",
-                    role.file_name()
-                ),
-            )
-        };
-        let words: Vec<u64> = bytes
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|word| u64::from_le_bytes(*word))
-            .collect();
-        if words[0] != MAGIC {
-            return Err(damaged("does not begin like a board's"));
-        }
-        if words[HEADER_LEN / 8 - 1] != crc64(&bytes[..HEADER_LEN - 8], 0) {
-            return Err(damaged("has a header that does not match its checksum"));
-        }
-        if words[1] != VERSION {
-            let cause = format!(
-                "it has layout version {}, this program knows version {VERSION}; use the same version on both sides",
-                words[1]
-            );
-            return Err(Error::new(ErrorKind::Incompatible, "open", object, cause));
-        }
+        let what = format!("{} file", role.file_name());
+        let Header { instance, own, .. } = Header::decode(bytes, role as u64, &what, object)?;
         let geometry = (|| {
             Some(Self {
-                instance: words[2],
-                capacity: usize::try_from(words[4]).ok()?,
-                max_readers: u32::try_from(words[5]).ok()?,
-                integrity: Integrity::from_word(words[6])?,
-                timestamp: Timestamp::from_word(words[7])?,
-                writer_mode: WriterMode::from_word(words[8])?,
-                created_ns: words[9],
-                value_type: match words[11] {
+                instance,
+                capacity: usize::try_from(own[0]).ok()?,
+                max_readers: u32::try_from(own[1]).ok()?,
+                integrity: Integrity::from_word(own[2])?,
+                timestamp: Timestamp::from_word(own[3])?,
+                writer_mode: WriterMode::from_word(own[4])?,
+                created_ns: own[5],
+                value_type: match own[7] {
                     0 => None,
                     align => Some(TypeRecord {
                         name: *bytes[TYPE_NAME..].first_chunk()?,
-                        size: words[10],
+                        size: own[6],
                         align,
                     }),
                 },
             })
         })();
-        match geometry {
-            Some(geometry) if words[3] == role as u64 && geometry.is_possible() => Ok(geometry),
-            _ => Err(damaged("has a header with impossible values")),
-        }
+        geometry
+            .filter(Self::is_possible)
+            .ok_or_else(|| header::impossible(&what, object))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::header::VERSION;
+    use crate::participants::{ENTRIES, HIGH, LABEL, PID, SINCE};
 
     fn geometry(capacity: usize, writer_mode: WriterMode) -> Geometry {
         Geometry {
@@ -343,7 +290,7 @@ mod tests {
             let mut flipped = bytes;
             flipped[bit / 8] ^= 1 << (bit % 8);
             let error = Geometry::decode(&flipped, Role::Control, "x").unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Damaged, "bit {bit}");
+            assert_eq!(error.kind(), crate::ErrorKind::Damaged, "bit {bit}");
         }
     }
 

@@ -4,12 +4,13 @@ use std::fmt::Debug;
 use std::path::Path;
 use std::time::Duration;
 
-use super::clock;
-use super::files::{self, object};
+use super::files::object;
 use super::layout::{Geometry, MAX_READERS};
 use super::typed::TypeOf;
 use super::{Access, Integrity, Reader, Timestamp, Writer, WriterMode};
+use crate::clock::wall_ns;
 use crate::error::{Error, ErrorKind, Result};
+use crate::object::random;
 use crate::space::Space;
 
 /// How to create or open a board.
@@ -160,13 +161,13 @@ impl Options {
         }
         let capacity = self.value_type.map_or(1 << 20, TypeOf::size);
         let geometry = Geometry {
-            instance: files::random().map_err(failed)?,
+            instance: random().map_err(failed)?,
             capacity: self.capacity.unwrap_or(capacity),
             max_readers: self.max_readers.unwrap_or(62),
             integrity: self.integrity.unwrap_or(Integrity::Crc64),
             timestamp: self.timestamp.unwrap_or(Timestamp::Coarse),
             writer_mode: self.writer_mode.unwrap_or(WriterMode::Exclusive),
-            created_ns: clock::wall_ns(),
+            created_ns: wall_ns(),
             value_type: self.value_type.map(TypeOf::record),
         };
         if geometry.is_possible() {

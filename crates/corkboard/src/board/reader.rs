@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Options;
 use super::attached::{Attached, Descriptor};
 use super::buffer::Destination;
 use super::files::Files;
@@ -14,9 +15,9 @@ use super::protocol::{self, GONE};
 use super::small::SmallSlots;
 use super::snapshot::{Held, OwnedSnapshot, Snapshot};
 use super::watching::{self, OBSERVER_SLICE};
-use super::{Options, files};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
+use crate::object::{read_at, read_words_at};
 use crate::participants::Table;
 use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -100,9 +101,9 @@ impl Reader {
         options.check(&files.geometry, name)?;
         let board = Attached::new(space, name, &files, Protection::ReadOnly)?;
         let label = options.label_or_program();
-        let (geometry, generation) = (&board.geometry, board.generation);
+        let (shape, generation) = (board.geometry.table(Role::Readers), board.generation);
         let table = match board.table(&files, Role::Readers) {
-            Ok(file) => Table::claim(file, geometry, Role::Readers, generation, &label)
+            Ok(file) => Table::claim(file, shape, generation, &label)
                 .map_err(|errno| board.os("open", errno))?,
             Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
             Err(error) => return Err(error),
@@ -487,7 +488,7 @@ impl Reader {
         let mut head = [0; (LATEST - STATE) / 8 + 1];
         let mut stale = Stale::default();
         for _ in 0..ATTEMPTS {
-            files::read_words_at(&files.data, &mut head, STATE, &object)?;
+            read_words_at(&files.data, &mut head, STATE, &object)?;
             if head[0] != STATE_LIVE {
                 return Err(self.board().removed(READ));
             }
@@ -504,7 +505,7 @@ impl Reader {
             }
             let at = self.board().geometry.descriptor(slot);
             let mut words = [0; DESCRIPTOR_LEN / 8];
-            files::read_words_at(&files.data, &mut words, at, &object)?;
+            read_words_at(&files.data, &mut words, at, &object)?;
             if words[STAMP / 8] != sequence {
                 // The latest slot is never marked (I1), so a mismatch means that it is latest no
                 // more: the next look must find another one.
@@ -524,11 +525,11 @@ impl Reader {
                     let cause = format!("no memory for a copy of {} bytes", found.len);
                     self.board().error(ErrorKind::NoSpace, READ, cause)
                 })?;
-                files::read_at(&files.data, to, payload, &object)?;
+                read_at(&files.data, to, payload, &object)?;
             }
             fence(Ordering::SeqCst);
             let mut stamp = [0];
-            files::read_words_at(&files.data, &mut stamp, at + STAMP, &object)?;
+            read_words_at(&files.data, &mut stamp, at + STAMP, &object)?;
             if stamp[0] != sequence {
                 continue;
             }

@@ -12,6 +12,7 @@ use super::buffer::Buffer;
 use super::clock;
 use super::typed::{Known, TypeOf};
 use super::{Reader, Timestamp};
+use crate::clock::moment;
 use crate::error::Result;
 
 /// The value that a handle holds, in the slot it pins or in a private copy.
@@ -141,7 +142,7 @@ impl<'a> Snapshot<'a> {
     pub fn published_at(&self) -> Option<SystemTime> {
         self.held
             .has_time()
-            .then(|| clock::moment(self.held.realtime))
+            .then(|| moment(self.held.realtime))
             .flatten()
     }
 

@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 use rustix::fs;
 
 use super::clock;
-use super::files::{self, Files, object};
-use super::layout::{
-    DESCRIPTOR_LEN, LATEST, LEN, MONOTONIC, MUTEX, REALTIME, Role, STAMP, lock_byte, text, unpack,
-};
+use super::files::{Files, object};
+use super::layout::{DESCRIPTOR_LEN, LATEST, LEN, MONOTONIC, MUTEX, REALTIME, Role, STAMP, unpack};
 use super::{Integrity, Timestamp, WriterMode, mutex};
+use crate::clock::moment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::participants::Table;
+use crate::object::read_words_at;
+use crate::participants::{Table, lock_byte, text};
 use crate::space::Space;
 use crate::sync::Ordering;
 use crate::sys::lock;
@@ -124,8 +124,8 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
     }
     let list = |file: &OwnedFd, role: Role| -> Result<Vec<Participant>> {
         let protection = Protection::ReadOnly;
-        let table =
-            Table::map(file.as_fd(), &geometry, role, protection, generation).map_err(failed)?;
+        let table = Table::map(file.as_fd(), geometry.table(role), protection, generation)
+            .map_err(failed)?;
         let turn = (role == Role::Control)
             .then(|| mutex::owner(table.mapping().half_word(MUTEX).load(Ordering::Relaxed)))
             .flatten();
@@ -164,13 +164,13 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
             align: of.align as usize,
         }),
         instance: geometry.instance,
-        created_at: clock::moment(geometry.created_ns).unwrap_or(SystemTime::UNIX_EPOCH),
+        created_at: moment(geometry.created_ns).unwrap_or(SystemTime::UNIX_EPOCH),
         owner_uid: data.st_uid,
         owner_gid: data.st_gid,
         data_mode: data.st_mode & 0o7777,
         sequence,
         len: (sequence > 0).then(|| usize::try_from(word(LEN)).unwrap_or(usize::MAX)),
-        published_at: has_time.then(|| clock::moment(word(REALTIME))).flatten(),
+        published_at: has_time.then(|| moment(word(REALTIME))).flatten(),
         age: has_time.then(|| clock::age(word(MONOTONIC))),
         allocated_bytes: blocks.saturating_mul(512),
         writer_alive: files.has_live_writer()?,
@@ -188,12 +188,12 @@ fn newest(files: &Files, object: &str) -> Result<(u64, [u64; DESCRIPTOR_LEN / 8]
     let mut sequence = 0;
     for _ in 0..100 {
         let mut latest = [0];
-        files::read_words_at(&files.data, &mut latest, LATEST, object)?;
+        read_words_at(&files.data, &mut latest, LATEST, object)?;
         let slot;
         (slot, sequence) = unpack(latest[0]);
         let slot = slot.min(files.geometry.slots() - 1);
         let at = files.geometry.descriptor(slot);
-        files::read_words_at(&files.data, &mut descriptor, at, object)?;
+        read_words_at(&files.data, &mut descriptor, at, object)?;
         if sequence == 0 || descriptor[STAMP / 8] == sequence {
             break;
         }

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::attached::Attached;
 use super::files::object;
-use super::layout::{Geometry, MAX_ALIGN, TYPE_NAME_LEN, TypeRecord, text};
+use super::layout::{Geometry, MAX_ALIGN, TYPE_NAME_LEN, TypeRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::integrity::crc64;
+use crate::participants::text;
 
 /// A type as boards compare it: by unqualified name, size and alignment.
 ///

@@ -10,7 +10,7 @@ use zerocopy::{Immutable, IntoBytes};
 
 use super::attached::{Attached, Descriptor};
 use super::clock::Clock;
-use super::files::{self, Beacon, Files, Removal, object};
+use super::files::{self, Beacon, Files, object};
 use super::layout::*;
 use super::loan::Loan;
 use super::mutex::{self, Outcome};
@@ -22,7 +22,8 @@ use super::{Integrity, Options, WriterMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
 use crate::integrity::copy_crc64;
-use crate::participants::Table;
+use crate::object::{self, Removal};
+use crate::participants::{Table, lock_byte};
 use crate::space::Space;
 use crate::sync::Ordering;
 use crate::sys::barrier::{self, Side};
@@ -100,27 +101,12 @@ impl Writer {
     }
 
     pub(super) fn create_or_open(space: &Space, name: &str, options: &Options) -> Result<Self> {
-        for _ in 0..1000 {
-            match Self::open_with(space, name, options) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                result => return result,
-            }
-            let geometry = options.geometry(name)?;
-            if !Files::create(space, name, &geometry, options)? {
-                // Taken: by another creator, or by a board whose remover died.
-                match files::remove(space, name, Removal::Finish) {
-                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
-            }
-        }
-        let cause = "it is removed as fast as it is created; find out by whom";
-        Err(Error::new(
-            ErrorKind::Conflict,
-            "create",
-            object(name),
-            cause,
-        ))
+        object::create_or_open(
+            &object(name),
+            || Self::open_with(space, name, options),
+            || Files::create(space, name, &options.geometry(name)?, options),
+            || files::remove(space, name, Removal::Finish),
+        )
     }
 
     fn attach(space: &Space, name: &str, files: &Files, options: &Options) -> Result<Self> {
@@ -131,16 +117,15 @@ impl Writer {
         let writable = Protection::ReadWrite;
         let readers = Table::map(
             readers.as_fd(),
-            &geometry,
-            Role::Readers,
+            geometry.table(Role::Readers),
             writable,
             generation,
         )
         .map_err(failed)?;
         let control = board.table(files, Role::Control)?;
         let label = options.label_or_program();
-        let claimed =
-            Table::claim(control, &geometry, Role::Control, generation, &label).map_err(failed)?;
+        let claimed = Table::claim(control, geometry.table(Role::Control), generation, &label)
+            .map_err(failed)?;
         let Some((control, entry)) = claimed else {
             let cause = format!("all {WRITER_ENTRIES} writers' entries are in use; close a writer");
             return Err(board.error(ErrorKind::Full, "open", cause));

@@ -1,0 +1,298 @@
+//! Objects as files: opened without following links, created by one rename, removed for good.
+//!
+//! What every kind of object needs of the file system; a board's directory is in `board::files`.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::header::{HEADER_LEN, STATE, STATE_LIVE, STATE_REMOVED};
+use crate::space::{Access, Kind, Space};
+use crate::sys::map::Protection;
+
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+/// How a directory of the space is opened: never through a symbolic link.
+pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+/// What is being built begins with this.
+pub(crate) const BUILDING: &str = ".new-";
+
+/// How errors name an object.
+pub(crate) fn label(kind: Kind, name: &str) -> String {
+    format!("{kind} {name:?}")
+}
+
+/// The name of an object in the space's directory.
+pub(crate) fn file_name(kind: Kind, name: &str) -> String {
+    format!("{name}{}", kind.suffix())
+}
+
+/// The file that has the object's state, from its space.
+fn main_file(kind: Kind, name: &str) -> String {
+    match kind {
+        Kind::Board => format!("{}/data", file_name(kind, name)),
+    }
+}
+
+/// Which object a removal is meant for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// Whatever has the name.
+    Start,
+    /// Only one whose remover died before it had freed the name.
+    Finish,
+}
+
+/// Opens a regular file and reads its header, which is not checked yet.
+pub(crate) fn open_file(
+    directory: &OwnedFd,
+    file_name: &str,
+    protection: Protection,
+    object: &str,
+    what: &str,
+) -> Result<(OwnedFd, fs::Stat, [u8; HEADER_LEN])> {
+    let problem = |problem: &str| damaged(object, &format!("has a {what} that {problem}"));
+    let access = match protection {
+        Protection::ReadOnly => OFlags::RDONLY,
+        Protection::ReadWrite => OFlags::RDWR,
+    };
+    // Without NONBLOCK, a pipe in the file's place would hold us up.
+    let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file =
+        fs::openat(directory, file_name, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::LOOP => problem("is a symbolic link"),
+            Errno::ISDIR | Errno::NXIO => problem("is not a regular file"),
+            errno => Error::os("open", object, errno),
+        })?;
+    let stat = fs::fstat(&file).map_err(|errno| Error::os("open", object, errno))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(problem("is not a regular file"));
+    }
+    let mut header = [0; HEADER_LEN];
+    read_at(&file, &mut header, 0, object)?;
+    Ok((file, stat, header))
+}
+
+/// Fills `buffer` from the file, or says that the file is too short.
+pub(crate) fn read_at(
+    file: &OwnedFd,
+    buffer: &mut [u8],
+    offset: usize,
+    object: &str,
+) -> Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match rustix::io::pread(file, &mut buffer[done..], (offset + done) as u64) {
+            Ok(0) => return Err(damaged(object, "has a file that ends too early")),
+            Ok(count) => done += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::os("read", object, errno)),
+        }
+    }
+    Ok(())
+}
+
+/// As [`read_at`], in words.
+pub(crate) fn read_words_at(
+    file: &OwnedFd,
+    words: &mut [u64],
+    offset: usize,
+    object: &str,
+) -> Result<()> {
+    let mut bytes = vec![0; words.len() * 8];
+    read_at(file, &mut bytes, offset, object)?;
+    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *word = u64::from_ne_bytes(*bytes);
+    }
+    Ok(())
+}
+
+/// Refuses an object that somebody is removing.
+pub(crate) fn check_live(main: &OwnedFd, object: &str) -> Result<()> {
+    let mut state = [0];
+    read_words_at(main, &mut state, STATE, object)?;
+    match state[0] {
+        STATE_LIVE => Ok(()),
+        STATE_REMOVED => Err(Error::new(
+            ErrorKind::NotFound,
+            "open",
+            object,
+            "it is being removed; remove it again if that does not end",
+        )),
+        _ => Err(damaged(object, "has an impossible state")),
+    }
+}
+
+/// Makes a file of `len` bytes of memory that begins with `header`.
+pub(crate) fn write_new_file(
+    file: &OwnedFd,
+    header: &[u8; HEADER_LEN],
+    len: usize,
+    allocated: usize,
+    mode: u32,
+) -> std::result::Result<(), Errno> {
+    fs::ftruncate(file, len as u64)?;
+    fs::fallocate(file, FallocateFlags::empty(), 0, allocated as u64)?;
+    rustix::io::pwrite(file, header, 0)?;
+    rustix::io::pwrite(file, &STATE_LIVE.to_ne_bytes(), STATE as u64)?;
+    fs::fchmod(file, Mode::from_raw_mode(mode))
+}
+
+/// How a new file is made: by nobody else, through no link.
+pub(crate) const NEW_FILE: OFlags = OFlags::RDWR
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// The permission bits in `bits` (as for others), for everyone whom `access` lets in.
+pub(crate) fn mode_bits(access: Access, bits: u32) -> u32 {
+    match access {
+        Access::Owner => bits << 6,
+        Access::Group => bits << 6 | bits << 3,
+        Access::Everyone => bits << 6 | bits << 3 | bits,
+    }
+}
+
+pub(crate) fn require_tmpfs(fd: BorrowedFd<'_>, object: &str) -> Result<()> {
+    let stat = fs::fstatfs(fd).map_err(|errno| Error::os("open", object, errno))?;
+    if stat.f_type == TMPFS_MAGIC {
+        return Ok(());
+    }
+    let cause = "its space is not on tmpfs, so its content would land on a disk; set CORKBOARD_DIR to a directory below /dev/shm";
+    Err(Error::new(ErrorKind::Unsupported, "open", object, cause))
+}
+
+pub(crate) fn damaged(object: &str, what: &str) -> Error {
+    let cause = format!("it {what}; remove it and create it anew");
+    Error::new(ErrorKind::Damaged, "open", object, cause)
+}
+
+/// A number nobody else has.
+pub(crate) fn random() -> std::result::Result<u64, Errno> {
+    let mut bytes = [MaybeUninit::uninit(); 8];
+    let (filled, _) = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    let filled: [u8; 8] = (&*filled).try_into().map_err(|_| Errno::IO)?;
+    Ok(u64::from_ne_bytes(filled))
+}
+
+/// What tells one file from every other.
+pub(crate) type Identity = (u64, u64);
+
+pub(crate) fn identity(stat: &fs::Stat) -> Identity {
+    (stat.st_dev, stat.st_ino)
+}
+
+/// Whether the object's first file is still the one with this identity.
+pub(crate) fn is_in_place(space: &Space, kind: Kind, name: &str, expected: Identity) -> bool {
+    let path = space.path().join(main_file(kind, name));
+    fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| identity(&stat) == expected)
+}
+
+/// Whether a remover marked the object and did not free its name.
+pub(crate) fn is_marked_removed(space: &Space, kind: Kind, name: &str) -> bool {
+    let state = || -> Result<u64> {
+        let object = label(kind, name);
+        let (main, parent) = (main_file(kind, name), space.directory()?);
+        let (file, ..) = open_file(&parent, &main, Protection::ReadOnly, &object, "file")?;
+        let mut state = [0];
+        read_words_at(&file, &mut state, STATE, &object)?;
+        Ok(state[0])
+    };
+    state().is_ok_and(|state| state == STATE_REMOVED)
+}
+
+/// Tries again while somebody else creates or removes the object at the same time.
+///
+/// `open` says `NotFound` when there is none, `create` returns `false` when another process was
+/// first, `finish` removes one whose remover died.
+pub(crate) fn create_or_open<T>(
+    object: &str,
+    open: impl Fn() -> Result<T>,
+    create: impl Fn() -> Result<bool>,
+    finish: impl Fn() -> Result<()>,
+) -> Result<T> {
+    for _ in 0..1000 {
+        match open() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            result => return result,
+        }
+        if !create()? {
+            // Taken: by another creator, or by an object whose remover died.
+            match finish() {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    let cause = "it is removed as fast as it is created; find out by whom";
+    Err(Error::new(ErrorKind::Conflict, "create", object, cause))
+}
+
+/// Deletes a directory and whatever is in it.
+pub(crate) fn delete(
+    parent: BorrowedFd<'_>,
+    directory_name: &str,
+) -> std::result::Result<(), Errno> {
+    let name = std::ffi::CString::new(directory_name).map_err(|_| Errno::INVAL)?;
+    delete_to(parent, &name, MAX_DEPTH)
+}
+
+/// A board has no directories in it; somebody may have put some there.
+const MAX_DEPTH: u32 = 16;
+
+fn delete_to(
+    parent: BorrowedFd<'_>,
+    directory_name: &std::ffi::CStr,
+    depth: u32,
+) -> std::result::Result<(), Errno> {
+    let directory = fs::openat(parent, directory_name, DIRECTORY, Mode::empty())?;
+    for item in fs::Dir::read_from(&directory)? {
+        let item = item?;
+        let name = item.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        match fs::unlinkat(&directory, name, AtFlags::empty()) {
+            Err(Errno::ISDIR | Errno::PERM) if depth > 0 => {
+                delete_to(directory.as_fd(), name, depth - 1)?;
+            }
+            result => result?,
+        }
+    }
+    fs::unlinkat(parent, directory_name, AtFlags::REMOVEDIR)
+}
+
+/// How a file or directory under a temporary name is opened to look at its lock.
+const TEMPORARY: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC);
+
+/// Deletes what its builder or remover left behind, unless that process is alive.
+pub(crate) fn sweep(parent: BorrowedFd<'_>, temporary: &str) -> std::result::Result<bool, Errno> {
+    let file = fs::openat(parent, temporary, TEMPORARY, Mode::empty())?;
+    match fs::flock(&file, fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::AGAIN) => return Ok(false),
+        Err(errno) => return Err(errno),
+    }
+    let is_directory = FileType::from_raw_mode(fs::fstat(&file)?.st_mode) == FileType::Directory;
+    if is_directory {
+        delete(parent, temporary)?;
+    } else {
+        fs::unlinkat(parent, temporary, AtFlags::empty())?;
+    }
+    Ok(true)
+}
+
+/// Whether the process that builds or removes this is gone.
+pub(crate) fn is_stale(parent: BorrowedFd<'_>, temporary: &str) -> bool {
+    fs::openat(parent, temporary, TEMPORARY, Mode::empty())
+        .is_ok_and(|file| fs::flock(&file, fs::FlockOperation::NonBlockingLockShared).is_ok())
+}
