@@ -12,9 +12,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::object::{self, BUILDING, Removal};
 use crate::participants::{Table, lock_byte};
 use crate::space::{Kind, Space};
-use crate::sys::lock;
+use crate::sys;
 use crate::sys::map::Protection;
 use crate::sys::process::Generation;
+use crate::{event, lock};
 
 /// Below this share of free memory, in percent, a space is nearly full.
 const NEARLY_FULL_PERCENT: u64 = 10;
@@ -74,13 +75,19 @@ enum Repair {
     ByHand,
     /// Delete the directory, if its builder is still dead.
     Sweep(String),
-    /// Finish the removal of the board.
-    Remove(String),
+    /// Finish the removal of the object.
+    Remove(Kind, String),
     /// Empty the entry, if its holder is still dead.
     Wipe {
         board: String,
         instance: u64,
         role: Role,
+        entry: u32,
+    },
+    /// Empty the entry of a lock's handle, if its holder is still dead.
+    WipeHandle {
+        lock: String,
+        instance: u64,
         entry: u32,
     },
     /// Take the surplus permissions away.
@@ -126,10 +133,17 @@ impl Finding {
                     Err(errno) => Err(failed(errno)),
                 }
             }
-            Repair::Remove(board) => match files::remove(&self.space, board, Removal::Finish) {
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-                result => result,
-            },
+            Repair::Remove(kind, name) => {
+                match self.space.remove_if(*kind, name, Removal::Finish) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                    result => result,
+                }
+            }
+            Repair::WipeHandle {
+                lock,
+                instance,
+                entry,
+            } => lock::wipe(&self.space, lock, *instance, *entry),
             Repair::Wipe {
                 board,
                 instance,
@@ -145,7 +159,7 @@ impl Finding {
                 }
                 let file = files.table(*role, Protection::ReadWrite, &self.subject)?;
                 let entry = *entry as usize;
-                if !lock::try_lock(file.as_fd(), lock_byte(entry)).map_err(failed)? {
+                if !sys::lock::try_lock(file.as_fd(), lock_byte(entry)).map_err(failed)? {
                     return Ok(());
                 }
                 let generation = Generation::current().map_err(failed)?;
@@ -192,6 +206,8 @@ impl Space {
         for entry in self.entries()? {
             match entry.kind() {
                 Kind::Board => self.examine_board(entry.name(), &mut findings),
+                Kind::Lock => self.examine_lock(entry.name(), &mut findings),
+                Kind::Event => self.examine_event(entry.name(), &mut findings),
             }
         }
         self.examine_memory(&mut findings)?;
@@ -240,24 +256,8 @@ impl Space {
     }
 
     fn examine_board(&self, name: &str, findings: &mut Vec<Finding>) {
-        let subject = files::object(name);
-        let stat = match board::stat(self, name) {
-            Ok(stat) => stat,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                if object::is_marked_removed(self, Kind::Board, name) {
-                    let message = "its remover died half-way; remove it again";
-                    let repair = Repair::Remove(name.to_owned());
-                    findings.push(self.finding(Problem::StaleFile, subject, message, repair));
-                }
-                return;
-            }
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => return,
-            Err(error) => {
-                let message = error.to_string();
-                let repair = Repair::ByHand;
-                findings.push(self.finding(Problem::Damaged, subject, message, repair));
-                return;
-            }
+        let Some(stat) = self.known(Kind::Board, name, board::stat(self, name), findings) else {
+            return;
         };
         let tables = [
             (Role::Control, "writer", stat.writers.as_deref()),
@@ -271,6 +271,74 @@ impl Space {
             }
         }
         self.examine_modes(name, stat.data_mode, findings);
+    }
+
+    /// What `stat` said of an object, if it could; else what is wrong with the object.
+    fn known<T>(
+        &self,
+        kind: Kind,
+        name: &str,
+        stat: Result<T>,
+        findings: &mut Vec<Finding>,
+    ) -> Option<T> {
+        let error = match stat {
+            Ok(stat) => return Some(stat),
+            Err(error) => error,
+        };
+        let subject = object::label(kind, name);
+        match error.kind() {
+            ErrorKind::NotFound if object::is_marked_removed(self, kind, name) => {
+                let message = "its remover died half-way; remove it again";
+                let repair = Repair::Remove(kind, name.to_owned());
+                findings.push(self.finding(Problem::StaleFile, subject, message, repair));
+            }
+            ErrorKind::NotFound | ErrorKind::PermissionDenied => {}
+            _ => {
+                let message = error.to_string();
+                let repair = Repair::ByHand;
+                findings.push(self.finding(Problem::Damaged, subject, message, repair));
+            }
+        }
+        None
+    }
+
+    fn examine_lock(&self, name: &str, findings: &mut Vec<Finding>) {
+        let Some(stat) = self.known(Kind::Lock, name, lock::stat(self, name), findings) else {
+            return;
+        };
+        for dead in stat.handles.iter().filter(|handle| !handle.is_alive) {
+            let message = format!(
+                "process {} ({}) died; the kernel released what it held, and the next handle reuses its entry",
+                dead.pid, dead.label
+            );
+            let repair = Repair::WipeHandle {
+                lock: name.to_owned(),
+                instance: stat.instance,
+                entry: dead.entry,
+            };
+            let subject = object::label(Kind::Lock, name);
+            findings.push(self.finding(Problem::DeadParticipant, subject, message, repair));
+        }
+        self.examine_mode(Kind::Lock, name, stat.mode, findings);
+    }
+
+    fn examine_event(&self, name: &str, findings: &mut Vec<Finding>) {
+        if let Some(stat) = self.known(Kind::Event, name, event::stat(self, name), findings) {
+            self.examine_mode(Kind::Event, name, stat.mode, findings);
+        }
+    }
+
+    /// Nobody may execute an object's file.
+    fn examine_mode(&self, kind: Kind, name: &str, mode: u32, findings: &mut Vec<Finding>) {
+        let mend = mode & 0o666;
+        if mode == mend {
+            return;
+        }
+        let path = object::file_name(kind, name);
+        let repair = Repair::Restrict { path, mode: mend };
+        let message = wrong_mode("its file", mode, mend);
+        let subject = object::label(kind, name);
+        findings.push(self.finding(Problem::WrongMode, subject, message, repair));
     }
 
     fn dead(
@@ -328,10 +396,7 @@ impl Space {
             if mode == mend {
                 continue;
             }
-            let message = format!(
-                "{} has mode {mode:04o}, which lets in more than {mend:04o} does; take the rest away",
-                role.file_name(),
-            );
+            let message = wrong_mode(role.file_name(), mode, mend);
             let repair = Repair::Restrict { path, mode: mend };
             findings.push(self.finding(Problem::WrongMode, files::object(name), message, repair));
         }
@@ -371,6 +436,12 @@ impl Space {
             findings.push(self.finding(Problem::RemoveIpc, path, message, repair));
         }
     }
+}
+
+fn wrong_mode(file: &str, mode: u32, mend: u32) -> String {
+    format!(
+        "{file} has mode {mode:04o}, which lets in more than {mend:04o} does; take the rest away"
+    )
 }
 
 /// Whether logind's configuration says that objects outlive sessions.

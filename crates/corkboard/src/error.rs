@@ -32,7 +32,8 @@ pub enum ErrorKind {
     Full,
     /// Another live writer holds the board.
     WriterExists,
-    /// The latest sequence is not the expected one; nothing was published.
+    /// The object is not as the operation needs it: the latest sequence is another one, or a lock
+    /// that is to be removed is held. Nothing was changed.
     Conflict,
     /// The reader cannot keep up with the writer.
     Lagged,

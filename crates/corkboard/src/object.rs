@@ -1,15 +1,19 @@
 //! Objects as files: opened without following links, created by one rename, removed for good.
 //!
-//! What every kind of object needs of the file system; a board's directory is in `board::files`.
+//! A board is a directory of files (see `board::files`); a lock or an event is one file. What both
+//! need is here, and what one file needs.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use crate::clock::wall_ns;
 use crate::error::{Error, ErrorKind, Result};
-use crate::header::{HEADER_LEN, STATE, STATE_LIVE, STATE_REMOVED};
+use crate::header::{HEADER_LEN, Header, STATE, STATE_LIVE, STATE_REMOVED};
+use crate::hook;
+use crate::name;
 use crate::space::{Access, Kind, Space};
 use crate::sys::map::Protection;
 
@@ -36,6 +40,7 @@ pub(crate) fn file_name(kind: Kind, name: &str) -> String {
 fn main_file(kind: Kind, name: &str) -> String {
     match kind {
         Kind::Board => format!("{}/data", file_name(kind, name)),
+        Kind::Lock | Kind::Event => file_name(kind, name),
     }
 }
 
@@ -232,6 +237,151 @@ pub(crate) fn create_or_open<T>(
     }
     let cause = "it is removed as fast as it is created; find out by whom";
     Err(Error::new(ErrorKind::Conflict, "create", object, cause))
+}
+
+/// An object that is one file.
+#[derive(Clone, Copy)]
+pub(crate) struct Single {
+    pub(crate) kind: Kind,
+    /// The role in its header.
+    pub(crate) role: u64,
+    /// The file's length in bytes.
+    pub(crate) len: usize,
+}
+
+/// An object of one file, open.
+pub(crate) struct Opened {
+    pub(crate) file: OwnedFd,
+    pub(crate) stat: fs::Stat,
+    pub(crate) header: Header,
+}
+
+/// A header's first own word of an object that is one file: when it was created, in nanoseconds
+/// since 1970.
+pub(crate) const CREATED: usize = 0;
+
+impl Single {
+    /// Opens an existing object.
+    pub(crate) fn open(self, space: &Space, name: &str, protection: Protection) -> Result<Opened> {
+        name::check("open", name)?;
+        let object = label(self.kind, name);
+        let parent = space.directory()?;
+        let file_name = file_name(self.kind, name);
+        let (file, stat, header) = open_file(&parent, &file_name, protection, &object, "file")?;
+        let header = Header::decode(&header, self.role, "file", &object)?;
+        if u64::try_from(stat.st_size) != Ok(self.len as u64) {
+            return Err(damaged(&object, "has a file of the wrong length"));
+        }
+        require_tmpfs(file.as_fd(), &object)?;
+        check_live(&file, &object)?;
+        Ok(Opened { file, stat, header })
+    }
+
+    /// Makes the object under a temporary name and moves it into place. `Ok(false)` when another
+    /// process was first. The lock on the file says that its builder is alive.
+    pub(crate) fn create(
+        self,
+        space: &Space,
+        name: &str,
+        own: &[u64],
+        access: Access,
+    ) -> Result<bool> {
+        name::check("create", name)?;
+        let object = label(self.kind, name);
+        let failed = |errno| Error::os("create", &object, errno);
+        let parent = space.directory()?;
+        require_tmpfs(parent.as_fd(), &object)?;
+        let mut header = Header {
+            instance: random().map_err(failed)?,
+            role: self.role,
+            own: [0; _],
+        };
+        header.own[CREATED] = wall_ns();
+        header.own[CREATED + 1..][..own.len()].copy_from_slice(own);
+        let temporary = format!("{BUILDING}{:016x}", random().map_err(failed)?);
+        let file = fs::openat(&parent, &temporary, NEW_FILE, Mode::from_raw_mode(0o600))
+            .map_err(failed)?;
+        hook::point("create.begun");
+        let result = (|| {
+            fs::flock(&file, fs::FlockOperation::LockExclusive)?;
+            let mode = mode_bits(access, 0o6);
+            write_new_file(&file, &header.encode(), self.len, self.len, mode)?;
+            hook::point("create.file");
+            let (from, to) = (&temporary, file_name(self.kind, name));
+            // A sweep that came before the lock is no harm: then there is nothing to rename.
+            match fs::renameat_with(&parent, from, &parent, to, RenameFlags::NOREPLACE) {
+                Ok(()) => Ok(true),
+                Err(Errno::EXIST | Errno::NOENT) => Ok(false),
+                Err(errno) => Err(errno),
+            }
+        })();
+        hook::point("create.renamed");
+        if result != Ok(true) {
+            let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
+        }
+        result.map_err(failed)
+    }
+
+    /// Removes the object: `mark` says so in the open file and returns what wakes those who wait.
+    pub(crate) fn remove<Wake: FnOnce()>(
+        self,
+        space: &Space,
+        name: &str,
+        removal: Removal,
+        mark: impl FnOnce(&OwnedFd) -> Result<Wake>,
+    ) -> Result<()> {
+        name::check("remove", name)?;
+        let object = label(self.kind, name);
+        let failed = |errno| Error::os("remove", &object, errno);
+        let parent = space.directory()?;
+        let file_name = file_name(self.kind, name);
+        let what = "file";
+        let opened = open_file(&parent, &file_name, Protection::ReadWrite, &object, what).and_then(
+            |(file, stat, header)| {
+                Header::decode(&header, self.role, what, &object)?;
+                Ok((u64::try_from(stat.st_size) == Ok(self.len as u64)).then_some((file, stat)))
+            },
+        );
+        let wake = match opened {
+            Ok(Some((file, stat))) => {
+                // Removers take turns, so that none deletes a successor of what it looked at.
+                fs::flock(&file, fs::FlockOperation::LockExclusive).map_err(failed)?;
+                let now = fs::statat(&parent, &file_name, AtFlags::SYMLINK_NOFOLLOW);
+                if identity(&now.map_err(failed)?) != identity(&stat) {
+                    return Err(failed(Errno::NOENT));
+                }
+                let mut state = [0];
+                read_words_at(&file, &mut state, STATE, &object)?;
+                if removal == Removal::Finish && state[0] != STATE_REMOVED {
+                    return Ok(());
+                }
+                let wake = mark(&file).map_err(|error| error.on(&object))?;
+                hook::point("remove.marked");
+                // The file stays open, and with it the turn, until the name is free.
+                Some((wake, file))
+            }
+            // Not an object, or a damaged one, but it has an object's name.
+            Ok(None) if removal == Removal::Start => None,
+            Err(error)
+                if removal == Removal::Start
+                    && matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Incompatible) =>
+            {
+                None
+            }
+            Ok(None) => return Ok(()),
+            Err(error) => return Err(error.during("remove")),
+        };
+        match fs::unlinkat(&parent, &file_name, AtFlags::empty()) {
+            Err(Errno::ISDIR | Errno::PERM) => delete(parent.as_fd(), &file_name),
+            result => result,
+        }
+        .map_err(failed)?;
+        hook::point("remove.deleted");
+        if let Some((wake, _)) = wake {
+            wake();
+        }
+        Ok(())
+    }
 }
 
 /// Deletes a directory and whatever is in it.

@@ -63,6 +63,24 @@ pub(crate) struct Table {
     len: usize,
 }
 
+/// An entry with something in it.
+pub(crate) struct Listed {
+    pub(crate) entry: usize,
+    /// Whether the kernel says so.
+    pub(crate) is_alive: bool,
+    pub(crate) record: Record,
+}
+
+/// What a handle is called if nobody says: the program's name.
+pub(crate) fn program_name() -> String {
+    let name = || {
+        let path = std::env::args_os().next()?;
+        let name = std::path::Path::new(&path).file_name()?;
+        Some(name.to_string_lossy().into_owned())
+    };
+    name().unwrap_or_default()
+}
+
 /// The text in a field that is filled up with zeros, harmless to print.
 pub(crate) fn text(field: &[u8]) -> String {
     let end = field.iter().position(|byte| *byte == 0);
@@ -77,8 +95,8 @@ pub(crate) struct Record {
     pub(crate) pid: u32,
     pub(crate) since: Option<SystemTime>,
     pub(crate) label: String,
-    /// The slot it pins.
-    pub(crate) pinned: Option<usize>,
+    /// The word that the entry begins with.
+    pub(crate) word: u64,
 }
 
 impl Table {
@@ -162,9 +180,7 @@ impl Table {
             pid: word(PID) as u32,
             since: moment(word(SINCE)),
             label: text(&label),
-            pinned: word(0)
-                .checked_sub(1)
-                .and_then(|slot| usize::try_from(slot).ok()),
+            word: word(0),
         }
     }
 
@@ -176,8 +192,24 @@ impl Table {
         }
     }
 
+    /// The entries in use, and what dead holders left in others.
+    pub(crate) fn list(&self, file: BorrowedFd<'_>) -> Result<Vec<Listed>, Errno> {
+        let mut listed = Vec::new();
+        for entry in 0..self.used() {
+            let is_alive = lock::is_locked(file, lock_byte(entry), 1)?;
+            if is_alive || self.is_written(entry) {
+                listed.push(Listed {
+                    entry,
+                    is_alive,
+                    record: self.record(entry),
+                });
+            }
+        }
+        Ok(listed)
+    }
+
     /// Whether anything is written in an entry.
-    pub(crate) fn is_written(&self, entry: usize) -> bool {
+    fn is_written(&self, entry: usize) -> bool {
         let mut words = self.entry(entry).iter();
         words.any(|word| word.load(Ordering::Relaxed) != 0)
     }

@@ -12,6 +12,7 @@ use crate::board::files;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name;
 use crate::object::{DIRECTORY, Removal};
+use crate::{event, lock};
 
 /// Who may use an object besides its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -41,15 +42,21 @@ impl fmt::Display for Access {
 pub enum Kind {
     /// A named latest value.
     Board,
+    /// A named readers-writer lock.
+    Lock,
+    /// A named event.
+    Event,
 }
 
 impl Kind {
     /// Every kind there is.
-    pub(crate) const ALL: [Self; 1] = [Self::Board];
+    pub(crate) const ALL: [Self; 3] = [Self::Board, Self::Lock, Self::Event];
 
     pub(crate) fn suffix(self) -> &'static str {
         match self {
             Self::Board => ".board",
+            Self::Lock => ".lock",
+            Self::Event => ".event",
         }
     }
 
@@ -57,6 +64,7 @@ impl Kind {
     fn file_type(self) -> FileType {
         match self {
             Self::Board => FileType::Directory,
+            Self::Lock | Self::Event => FileType::RegularFile,
         }
     }
 }
@@ -65,6 +73,8 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Board => "board",
+            Self::Lock => "lock",
+            Self::Event => "event",
         })
     }
 }
@@ -238,14 +248,23 @@ impl Space {
 impl Space {
     /// Removes an object: handles attached to it say `Removed`, later openers start afresh.
     ///
+    /// A lock that somebody holds stays: otherwise a second one could be held under its name.
+    ///
     /// # Errors
-    /// `InvalidName`, `NotFound`, `PermissionDenied`, `Io`.
+    /// `Conflict` when it is a lock that is held; `InvalidName`, `NotFound`, `PermissionDenied`,
+    /// `Io`.
     ///
     /// # If a process dies
     /// *Recovers*: the name is free or still taken, never in between; creating or removing again finishes.
     pub fn remove(&self, kind: Kind, name: &str) -> Result<()> {
+        self.remove_if(kind, name, Removal::Start)
+    }
+
+    pub(crate) fn remove_if(&self, kind: Kind, name: &str, removal: Removal) -> Result<()> {
         match kind {
-            Kind::Board => files::remove(self, name, Removal::Start),
+            Kind::Board => files::remove(self, name, removal),
+            Kind::Lock => lock::remove(self, name, removal),
+            Kind::Event => event::remove(self, name, removal),
         }
     }
 

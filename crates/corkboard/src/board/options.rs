@@ -1,7 +1,6 @@
 //! How to create or open a board.
 
 use std::fmt::Debug;
-use std::path::Path;
 use std::time::Duration;
 
 use super::files::object;
@@ -11,6 +10,7 @@ use super::{Access, Integrity, Reader, Timestamp, Writer, WriterMode};
 use crate::clock::wall_ns;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::random;
+use crate::participants::program_name;
 use crate::space::Space;
 
 /// How to create or open a board.
@@ -145,12 +145,7 @@ impl Options {
     }
 
     pub(super) fn label_or_program(&self) -> String {
-        let program = || {
-            let path = std::env::args_os().next()?;
-            let name = Path::new(&path).file_name()?;
-            Some(name.to_string_lossy().into_owned())
-        };
-        self.label.clone().or_else(program).unwrap_or_default()
+        self.label.clone().unwrap_or_else(program_name)
     }
 
     /// The geometry of a new board.

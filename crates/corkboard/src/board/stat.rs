@@ -12,10 +12,9 @@ use super::{Integrity, Timestamp, WriterMode, mutex};
 use crate::clock::moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::read_words_at;
-use crate::participants::{Table, lock_byte, text};
+use crate::participants::{Listed, Table, text};
 use crate::space::Space;
 use crate::sync::Ordering;
-use crate::sys::lock;
 use crate::sys::map::Protection;
 use crate::sys::process::Generation;
 
@@ -129,24 +128,21 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
         let turn = (role == Role::Control)
             .then(|| mutex::owner(table.mapping().half_word(MUTEX).load(Ordering::Relaxed)))
             .flatten();
-        let mut participants = Vec::new();
-        for entry in 0..table.used() {
-            let is_alive = lock::is_locked(file.as_fd(), lock_byte(entry), 1).map_err(failed)?;
-            if !is_alive && !table.is_written(entry) {
-                continue;
-            }
-            let record = table.record(entry);
-            participants.push(Participant {
-                entry: entry as u32,
-                pid: record.pid,
-                label: record.label,
-                since: record.since,
-                is_alive,
-                pinned_slot: record.pinned,
-                is_publishing: turn == Some(entry),
-            });
-        }
-        Ok(participants)
+        let listed = table.list(file.as_fd()).map_err(failed)?;
+        let participant = |listed: Listed| Participant {
+            entry: listed.entry as u32,
+            pid: listed.record.pid,
+            label: listed.record.label,
+            since: listed.record.since,
+            is_alive: listed.is_alive,
+            pinned_slot: listed
+                .record
+                .word
+                .checked_sub(1)
+                .and_then(|slot| usize::try_from(slot).ok()),
+            is_publishing: turn == Some(listed.entry),
+        };
+        Ok(listed.into_iter().map(participant).collect())
     };
     let (sequence, descriptor) = newest(&files, &object)?;
     let word = |field: usize| descriptor[field / 8];

@@ -6,23 +6,39 @@ use rustix::io::Errno;
 
 /// Takes the byte for this open file description, unless another one has it.
 pub(crate) fn try_lock(fd: BorrowedFd<'_>, byte: u64) -> Result<bool, Errno> {
-    match set(fd, libc::F_WRLCK, byte) {
-        Ok(()) => Ok(true),
-        Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
-        Err(errno) => Err(errno),
-    }
+    try_set(fd, libc::F_WRLCK, byte)
+}
+
+/// As [`try_lock`], together with others who do the same.
+pub(crate) fn try_share(fd: BorrowedFd<'_>, byte: u64) -> Result<bool, Errno> {
+    try_set(fd, libc::F_RDLCK, byte)
 }
 
 /// Gives the byte back, for every copy of this open file description.
 pub(crate) fn unlock(fd: BorrowedFd<'_>, byte: u64) -> Result<(), Errno> {
-    set(fd, libc::F_UNLCK, byte)
+    unlock_range(fd, byte, 1)
+}
+
+/// As [`unlock`], for `count` bytes.
+pub(crate) fn unlock_range(fd: BorrowedFd<'_>, byte: u64, count: u64) -> Result<(), Errno> {
+    set(fd, libc::F_UNLCK, byte, count)
 }
 
 /// Whether another open file description holds one of `count` bytes for writing. Ask through a
 /// description of your own: the holder's cannot see its own lock. Reading locks, which anyone may
 /// take who may read the file, do not count.
 pub(crate) fn is_locked(fd: BorrowedFd<'_>, byte: u64, count: u64) -> Result<bool, Errno> {
-    let mut lock = request(libc::F_RDLCK, byte, count);
+    is_refused(fd, libc::F_RDLCK, byte, count)
+}
+
+/// As [`is_locked`], of one byte, and reading locks do count.
+pub(crate) fn is_locked_or_shared(fd: BorrowedFd<'_>, byte: u64) -> Result<bool, Errno> {
+    is_refused(fd, libc::F_WRLCK, byte, 1)
+}
+
+/// Whether somebody else's lock would keep us from taking one of this kind.
+fn is_refused(fd: BorrowedFd<'_>, kind: libc::c_int, byte: u64, count: u64) -> Result<bool, Errno> {
+    let mut lock = request(kind, byte, count);
     // SAFETY: `lock` is a valid `struct flock` that outlives the call, and `fd` is open.
     let status = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
     if status == -1 {
@@ -31,8 +47,16 @@ pub(crate) fn is_locked(fd: BorrowedFd<'_>, byte: u64, count: u64) -> Result<boo
     Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
 }
 
-fn set(fd: BorrowedFd<'_>, kind: libc::c_int, byte: u64) -> Result<(), Errno> {
-    let lock = request(kind, byte, 1);
+fn try_set(fd: BorrowedFd<'_>, kind: libc::c_int, byte: u64) -> Result<bool, Errno> {
+    match set(fd, kind, byte, 1) {
+        Ok(()) => Ok(true),
+        Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn set(fd: BorrowedFd<'_>, kind: libc::c_int, byte: u64, count: u64) -> Result<(), Errno> {
+    let lock = request(kind, byte, count);
     // SAFETY: `lock` is a valid `struct flock` that outlives the call, and `fd` is open.
     let status = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
     if status == -1 {

@@ -6,7 +6,7 @@
 //! - [`wait`]: sleeping until another process changes a word.
 //! - [`barrier`]: one side's fence made for both.
 //! - [`watch`]: sleeping until a name appears in a directory.
-//! - [`process`]: noticing that this process is a fork's child.
+//! - [`process`]: noticing that this process is a fork's child, and keeping files out of it.
 //!
 //! Nothing here knows what the bytes mean.
 

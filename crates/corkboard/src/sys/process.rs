@@ -1,7 +1,10 @@
 //! Noticing that this process is the child of a fork.
 
+use std::cell::UnsafeCell;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
@@ -92,5 +95,98 @@ fn wiped_page() -> Result<&'static [AtomicU64], Errno> {
             page.cast(),
             len / size_of::<AtomicU64>(),
         ))
+    }
+}
+
+/// An open file whose description, and with it its locks, does not live on in a fork's child.
+///
+/// The child closes it before `fork` returns there. A child that was made by the bare system call
+/// keeps it until it executes another program.
+pub(crate) struct ParentsFile {
+    fd: ManuallyDrop<OwnedFd>,
+    generation: Generation,
+}
+
+impl ParentsFile {
+    /// Runs `open`, which opens it and perhaps more; no fork comes in between.
+    pub(crate) fn open<T, E>(
+        generation: Generation,
+        open: impl FnOnce() -> Result<(OwnedFd, T), E>,
+    ) -> Result<(Self, T), E> {
+        let mut open_files = no_fork();
+        let (fd, more) = open()?;
+        open_files.push(fd.as_raw_fd());
+        let fd = ManuallyDrop::new(fd);
+        Ok((Self { fd, generation }, more))
+    }
+
+    #[inline]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.generation.is_current()
+    }
+}
+
+impl AsFd for ParentsFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for ParentsFile {
+    fn drop(&mut self) {
+        if !self.is_ours() {
+            // Closed already; the number may be another file's by now.
+            return;
+        }
+        let mut open_files = no_fork();
+        open_files.retain(|fd| *fd != self.fd.as_raw_fd());
+        // SAFETY: dropped once, here; closed before a fork can come in between.
+        unsafe { ManuallyDrop::drop(&mut self.fd) };
+    }
+}
+
+/// The files that a fork's child closes.
+static OPEN_FILES: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+
+/// While this is held, `fork` waits in every thread. Who opens a file and closes it again within
+/// leaves no copy of it in a child.
+pub(crate) fn no_fork() -> MutexGuard<'static, Vec<RawFd>> {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        // SAFETY: the three functions meet the rules for what runs around a fork, see there. It
+        // fails only without memory; then children keep the files.
+        unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
+    });
+    OPEN_FILES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The lock on the list during a fork.
+struct DuringFork(UnsafeCell<Option<MutexGuard<'static, Vec<RawFd>>>>);
+
+// SAFETY: only the forking thread uses it, from `before_fork`, which takes the lock, until
+// `in_parent` or `in_child` gives the lock back.
+unsafe impl Sync for DuringFork {}
+
+static DURING_FORK: DuringFork = DuringFork(UnsafeCell::new(None));
+
+unsafe extern "C" fn before_fork() {
+    let list = OPEN_FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: we hold the lock, so nobody else is here.
+    unsafe { *DURING_FORK.0.get() = Some(list) };
+}
+
+unsafe extern "C" fn in_parent() {
+    // SAFETY: the thread of `before_fork`, which holds the lock.
+    drop(unsafe { (*DURING_FORK.0.get()).take() });
+}
+
+unsafe extern "C" fn in_child() {
+    // SAFETY: the child has only the thread of `before_fork`, which holds the lock.
+    if let Some(mut list) = unsafe { (*DURING_FORK.0.get()).take() } {
+        for fd in list.drain(..) {
+            // SAFETY: the child's own copy, which nothing in it uses: `ParentsFile` looks first
+            // whether it is in the process that opened it.
+            unsafe { libc::close(fd) };
+        }
     }
 }

@@ -24,6 +24,53 @@ pub(crate) fn wake_low(word: &AtomicU64) {
     wake(low_half(word), i32::MAX);
 }
 
+/// As [`wake_low`], `count` at most. Returns how many slept.
+pub(crate) fn wake_low_some(word: &AtomicU64, count: u32) -> usize {
+    let woken = wake(low_half(word), i32::try_from(count).unwrap_or(i32::MAX));
+    usize::try_from(woken).unwrap_or(0)
+}
+
+/// As [`wait_low`], on 32 bits that this process never touches itself: memory that is gone ends
+/// the sleep at once with [`Sleep::Impossible`].
+pub(crate) fn wait_untouched(address: *const u32, expected: u32, timeout: Duration) -> Sleep {
+    match wait_errno(address, expected, timeout) {
+        Some(libc::ETIMEDOUT) => Sleep::TimedOut,
+        None | Some(libc::EAGAIN | libc::EINTR) => Sleep::Ended,
+        Some(_) => Sleep::Impossible,
+    }
+}
+
+/// How a sleep went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sleep {
+    Ended,
+    TimedOut,
+    Impossible,
+}
+
+/// Adds 1 to 32 bits that this process never touches itself, and wakes everyone who sleeps in
+/// [`wait_untouched`] on them. Where it may not be changed, only wakes; where the memory is gone,
+/// does nothing.
+pub(crate) fn bump_and_wake_untouched(address: *const u32) {
+    /// `FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 0)`, see `futex(2)`.
+    const ADD_ONE: u32 = 1 << 28 | 1 << 12;
+    // SAFETY: the kernel checks both addresses and fails where it may not write.
+    let status = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            address,
+            libc::FUTEX_WAKE_OP,
+            i32::MAX,
+            0_usize,
+            address,
+            ADD_ONE,
+        )
+    };
+    if status == -1 {
+        wake(address, i32::MAX);
+    }
+}
+
 /// As [`wait_low`], on a whole 32-bit word.
 pub(crate) fn wait_half(word: &AtomicU32, expected: u32, timeout: Duration) -> bool {
     wait(ptr::from_ref(word).cast(), expected, timeout)
@@ -35,12 +82,16 @@ pub(crate) fn wake_half_one(word: &AtomicU32) {
 }
 
 fn wait(address: *const u32, expected: u32, timeout: Duration) -> bool {
+    wait_errno(address, expected, timeout) == Some(libc::ETIMEDOUT)
+}
+
+/// Sleeps, and returns what the kernel says if it is not that somebody woke us.
+fn wait_errno(address: *const u32, expected: u32, timeout: Duration) -> Option<i32> {
     let time = libc::timespec {
         tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: timeout.subsec_nanos() as _,
     };
-    // SAFETY: the address is a live, aligned 32-bit word, which the kernel only reads; `time`
-    // outlives the call.
+    // SAFETY: the kernel only reads the word, and checks its address; `time` outlives the call.
     let status = unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -50,12 +101,14 @@ fn wait(address: *const u32, expected: u32, timeout: Duration) -> bool {
             &raw const time,
         )
     };
-    status == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT)
+    (status == -1)
+        .then(|| std::io::Error::last_os_error().raw_os_error())
+        .flatten()
 }
 
-fn wake(address: *const u32, count: i32) {
+fn wake(address: *const u32, count: i32) -> libc::c_long {
     // SAFETY: the kernel uses the address only to find sleepers.
-    unsafe { libc::syscall(libc::SYS_futex, address, libc::FUTEX_WAKE, count) };
+    unsafe { libc::syscall(libc::SYS_futex, address, libc::FUTEX_WAKE, count) }
 }
 
 /// A word to sleep on together with others: its low half, while that is what was found.

@@ -12,12 +12,13 @@ mod changed;
 mod hub;
 mod notifier;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[cfg(feature = "async")]
 pub use changed::Changed;
 pub use notifier::Notifier;
 
+use crate::clock::Deadline;
 use crate::error::Result;
 use crate::sys::barrier;
 use crate::sys::wait::{self, Target};
@@ -38,7 +39,10 @@ pub(crate) mod sealed {
 
     /// What [`any`](super::any) needs of a handle.
     pub trait Waitable {
-        /// Whether there is something new.
+        /// A wait begins.
+        fn begin(&mut self) {}
+
+        /// Whether there is something new. What lets only one through has been taken then.
         fn is_ready(&mut self) -> Result<bool>;
 
         /// The part that can sleep without the handle.
@@ -46,6 +50,9 @@ pub(crate) mod sealed {
 
         /// Whether the object is still there; asked after a sleep that ended by itself.
         fn check_in_place(&self) -> Result<()>;
+
+        /// The wait ended with something else: a wake that was for somebody goes on.
+        fn pass_on(&self) {}
     }
 
     /// What there is to sleep on: not the handle, which others may use meanwhile.
@@ -63,7 +70,8 @@ pub(crate) mod sealed {
 }
 
 /// Waits until one of `items` has something new and returns its index; the lowest, if several
-/// have. `None` on time-out. What is new is then read from that item, without waiting.
+/// have. `None` on time-out. What is new is then read from that item, without waiting. For an
+/// event this *is* the wait: the signal of an auto-reset event is consumed.
 ///
 /// # Errors
 /// Those of the item's own wait.
@@ -92,14 +100,24 @@ pub(crate) mod sealed {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn any(items: &mut [&mut dyn Waitable], timeout: Option<Duration>) -> Result<Option<usize>> {
-    let start = Instant::now();
+    for item in items.iter_mut() {
+        item.begin();
+    }
+    let outcome = wait_for_any(items, Deadline::within(timeout));
+    for (index, item) in items.iter().enumerate() {
+        if !matches!(outcome, Ok(Some(ready)) if ready == index) {
+            item.pass_on();
+        }
+    }
+    outcome
+}
+
+fn wait_for_any(items: &mut [&mut dyn Waitable], deadline: Deadline) -> Result<Option<usize>> {
     loop {
         if let Some(ready) = first_ready(items)? {
             return Ok(Some(ready));
         }
-        let left = timeout.map_or(Duration::MAX, |timeout| {
-            timeout.saturating_sub(start.elapsed())
-        });
+        let left = deadline.left();
         if left.is_zero() {
             return Ok(None);
         }

@@ -1,0 +1,357 @@
+//! Events: one process says that something happened, others wait for it.
+//!
+//! A *manual-reset* event stays signalled until it is reset, and lets everyone through. An
+//! *auto-reset* event lets one waiter through for each signal, and is unsignalled by that. Setting
+//! one that is signalled already adds nothing: several sets may let through as few as one.
+//!
+//! # Examples
+//! ```
+//! # let dir = format!("/dev/shm/corkboard-doc-event-{}", std::process::id());
+//! # let space = corkboard::Space::at(&dir)?;
+//! use corkboard::event::{Event, Reset};
+//! use std::time::Duration;
+//! let ready = Event::create(&space, "ready", Reset::Manual)?;
+//! assert!(!ready.wait(Some(Duration::from_millis(1)))?);
+//! Event::open(&space, "ready")?.set()?;
+//! assert!(ready.wait(None)?);
+//! # std::fs::remove_dir_all(&dir)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub(crate) mod layout;
+mod protocol;
+mod stat;
+mod waiting;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::clock::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::header::{self, Header, STATE, STATE_LIVE};
+use crate::hook;
+use crate::object::{self, Identity, Opened, Removal, identity};
+use crate::space::{Access, Kind, Space};
+use crate::sync::{AtomicU64, Ordering};
+use crate::sys::map::{Inheritance, Mapping, Protection};
+use crate::sys::process::Generation;
+use crate::sys::wait;
+use layout::{FILE, RESET, WORDS};
+use protocol::State;
+
+pub(crate) use stat::remove;
+pub use stat::{Stat, stat};
+
+/// Who waits looks this often for a signal whose wake somebody took along who then died.
+const SLICE: Duration = Duration::from_millis(20);
+
+const SET: &str = "set";
+const WAIT: &str = "wait for";
+
+/// What ends a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// The first waiter that it lets through.
+    Auto = 1,
+    /// [`Event::reset`].
+    Manual = 2,
+}
+
+impl Reset {
+    fn from_header(header: &Header, name: &str) -> Result<Self> {
+        let word = header.own[RESET];
+        [Self::Auto, Self::Manual]
+            .into_iter()
+            .find(|reset| *reset as u64 == word)
+            .ok_or_else(|| header::impossible("file", &object::label(Kind::Event, name)))
+    }
+}
+
+impl fmt::Display for Reset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto-reset",
+            Self::Manual => "manual-reset",
+        })
+    }
+}
+
+/// A handle on a named event. It outlives its creator until it is removed.
+///
+/// # If a process dies
+/// *Recovers*: an event has no owner. A signal that a dead process was woken for and did not
+/// consume is found by another waiter within 20 ms; one that it consumed is consumed.
+///
+/// # Platforms
+/// Linux. The child of a fork may use its copy.
+pub struct Event {
+    shared: Arc<Shared>,
+    /// How often the event had been set when a wait for several objects began.
+    began: u64,
+}
+
+/// The mapped event, which those who sleep for others keep, too.
+struct Shared {
+    space: Space,
+    name: String,
+    reset: Reset,
+    mapping: Mapping,
+    identity: Identity,
+}
+
+impl Event {
+    /// Creates the event, unsignalled.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `InvalidName`, `PermissionDenied`, `NoSpace`, `Io`; `Unsupported` when the
+    /// space is not on tmpfs.
+    ///
+    /// # If a process dies
+    /// *Recovers*: a creator killed half-way leaves a hidden file that nobody opens.
+    pub fn create(space: &Space, name: &str, reset: Reset) -> Result<Self> {
+        Self::create_for(space, name, reset, Access::Owner)
+    }
+
+    /// As [`create`](Self::create), for whom `access` lets in, whatever the umask.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    ///
+    /// # If a process dies
+    /// *Recovers*, as [`create`](Self::create).
+    pub fn create_for(space: &Space, name: &str, reset: Reset, access: Access) -> Result<Self> {
+        let exists = || {
+            let cause = "it exists already; open it, or remove it";
+            let object = object::label(Kind::Event, name);
+            Error::new(ErrorKind::AlreadyExists, "create", object, cause)
+        };
+        if !FILE.create(space, name, &[reset as u64], access)? {
+            // What is there may be one whose remover died.
+            match remove(space, name, Removal::Finish) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            if !FILE.create(space, name, &[reset as u64], access)? {
+                return Err(exists());
+            }
+        }
+        Self::open(space, name)
+    }
+
+    /// Opens an existing event.
+    ///
+    /// # Errors
+    /// `NotFound` when absent; `InvalidName`, `Damaged`, `Incompatible`, `Unsupported`,
+    /// `PermissionDenied`, `Io`.
+    ///
+    /// # If a process dies
+    /// *Recovers*: nothing here has an owner.
+    pub fn open(space: &Space, name: &str) -> Result<Self> {
+        let failed = |errno| os("open", name, errno);
+        let Opened { file, stat, header } = FILE.open(space, name, Protection::ReadWrite)?;
+        let reset = Reset::from_header(&header, name)?;
+        let generation = Generation::current().map_err(failed)?;
+        let (writable, inherit) = (Protection::ReadWrite, Inheritance::Child);
+        let fd = std::os::fd::AsFd::as_fd(&file);
+        let mapping = Mapping::new(fd, FILE.len, writable, inherit, generation).map_err(failed)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                space: space.clone(),
+                name: name.to_owned(),
+                reset,
+                mapping,
+                identity: identity(&stat),
+            }),
+            began: 0,
+        })
+    }
+
+    /// Opens the event, or creates it unsignalled when absent.
+    ///
+    /// # Errors
+    /// `Incompatible` when it exists with the other kind of reset; otherwise as
+    /// [`create`](Self::create) and [`open`](Self::open).
+    ///
+    /// # If a process dies
+    /// *Recovers*, as [`create`](Self::create).
+    pub fn open_or_create(space: &Space, name: &str, reset: Reset) -> Result<Self> {
+        let object = object::label(Kind::Event, name);
+        let event = object::create_or_open(
+            &object,
+            || Self::open(space, name),
+            || FILE.create(space, name, &[reset as u64], Access::Owner),
+            || remove(space, name, Removal::Finish),
+        )?;
+        let found = event.shared.reset;
+        if found == reset {
+            return Ok(event);
+        }
+        let cause = format!("it is {found}, not {reset}; open it as it is, or remove it");
+        Err(Error::new(ErrorKind::Incompatible, "open", object, cause))
+    }
+
+    /// What ends a signal of this event.
+    pub fn reset_kind(&self) -> Reset {
+        self.shared.reset
+    }
+
+    /// Signals the event: lets all waiters through, or one of an auto-reset event.
+    ///
+    /// # Errors
+    /// `Removed`.
+    ///
+    /// # If a process dies
+    /// *Recovers*: killed before it woke the waiters, they find the signal within 20 ms.
+    #[inline]
+    pub fn set(&self) -> Result<()> {
+        self.shared.check_live(SET)?;
+        let [state, waiting] = self.shared.words();
+        if let Some(seen) = protocol::set(state, waiting) {
+            hook::point("event.set");
+            self.shared.wake(seen);
+        }
+        Ok(())
+    }
+
+    /// Takes the signal back. Those who were let through already are not called back.
+    ///
+    /// # Errors
+    /// `Removed`.
+    ///
+    /// # If a process dies
+    /// *Recovers*: it is one step.
+    pub fn reset(&self) -> Result<()> {
+        self.shared.check_live("reset")?;
+        let [state, _] = self.shared.words();
+        protocol::reset(state);
+        Ok(())
+    }
+
+    /// Waits for a signal; `false` on time-out. Consumes the signal of an auto-reset event. Of a
+    /// manual-reset event, a signal that was set since the wait began counts also when it has been
+    /// reset again.
+    ///
+    /// # Errors
+    /// `Removed`.
+    ///
+    /// # Blocking
+    /// For at most `timeout`, for ever without one. There is no order among waiters.
+    ///
+    /// # If a process dies
+    /// *Recovers*: a signal whose wake went to a process that then died is found within 20 ms.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
+        let shared = &*self.shared;
+        let [state, waiting] = shared.words();
+        let began = State::load(state).sets();
+        shared.check_live(WAIT)?;
+        if shared.passes(began) {
+            return Ok(true);
+        }
+        let deadline = Deadline::within(timeout);
+        loop {
+            let left = deadline.left();
+            if left.is_zero() {
+                return Ok(false);
+            }
+            protocol::announce(waiting);
+            let now = State::load(state);
+            if !shared.would_pass(now, began) {
+                hook::point("event.announced");
+                let timed_out = wait::wait_low(state, now.low_half(), left.min(SLICE));
+                hook::point("event.woken");
+                shared.check_live(WAIT)?;
+                if timed_out {
+                    shared.check_in_place()?;
+                }
+            }
+            if shared.passes(began) {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// The state and the waiting word.
+    #[inline]
+    fn words(&self) -> [&AtomicU64; 2] {
+        let [state, waiting] = self.mapping.array(WORDS);
+        [state, waiting]
+    }
+
+    /// Whether a wait that began after so many sets would end.
+    fn would_pass(&self, now: State, began: u64) -> bool {
+        now.is_signalled() || (self.reset == Reset::Manual && now.sets() != began)
+    }
+
+    /// Ends a wait that began after so many sets, if there is a signal for it.
+    fn passes(&self, began: u64) -> bool {
+        let [state, _] = self.words();
+        match self.reset {
+            Reset::Auto => protocol::consume(state),
+            Reset::Manual => self.would_pass(State::load(state), began),
+        }
+    }
+
+    /// Wakes as many as a signal lets through.
+    #[cold]
+    fn wake(&self, seen: u64) {
+        let [state, waiting] = self.words();
+        let count = match self.reset {
+            Reset::Auto => 1,
+            Reset::Manual => u32::MAX,
+        };
+        if wait::wake_low_some(state, count) == 0 {
+            protocol::quieten(waiting, seen);
+        }
+    }
+
+    #[inline]
+    fn is_live(&self) -> bool {
+        self.mapping.word(STATE).load(Ordering::Relaxed) == STATE_LIVE
+    }
+
+    #[inline]
+    fn check_live(&self, operation: &'static str) -> Result<()> {
+        if self.is_live() {
+            return Ok(());
+        }
+        Err(self.removed(operation))
+    }
+
+    /// Notices that somebody deleted the file without telling.
+    fn check_in_place(&self) -> Result<()> {
+        if object::is_in_place(&self.space, Kind::Event, &self.name, self.identity) {
+            return Ok(());
+        }
+        Err(self.removed(WAIT))
+    }
+
+    #[cold]
+    fn removed(&self, operation: &'static str) -> Error {
+        let object = object::label(Kind::Event, &self.name);
+        Error::new(
+            ErrorKind::Removed,
+            operation,
+            object,
+            "it was removed; open it anew",
+        )
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("name", &self.shared.name)
+            .field("reset", &self.shared.reset)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cold]
+fn os(operation: &'static str, name: &str, errno: Errno) -> Error {
+    Error::os(operation, object::label(Kind::Event, name), errno)
+}

@@ -1,0 +1,77 @@
+//! Everything there is to know about an event, and its removal.
+
+use std::os::fd::AsFd;
+use std::time::SystemTime;
+
+use super::layout::{FILE, WORDS};
+use super::protocol::State;
+use super::{Reset, os};
+use crate::clock::moment;
+use crate::error::Result;
+use crate::header::{STATE, STATE_REMOVED};
+use crate::object::{self, CREATED, Opened, Removal};
+use crate::space::{Kind, Space};
+use crate::sync::Ordering;
+use crate::sys::map::{Inheritance, Mapping, Protection};
+use crate::sys::process::Generation;
+use crate::sys::wait;
+
+/// An event at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stat {
+    /// What ends a signal.
+    pub reset: Reset,
+    /// Whether it is signalled.
+    pub is_signalled: bool,
+    /// How often it was set.
+    pub sets: u64,
+    /// A random number that tells this event from every other, also of the same name.
+    pub instance: u64,
+    /// When it was created.
+    pub created_at: SystemTime,
+    /// The user who owns its file.
+    pub owner_uid: u32,
+    /// The group of its file.
+    pub owner_gid: u32,
+    /// The permission bits of its file.
+    pub mode: u32,
+}
+
+/// Everything there is to know about an event. Takes part in nothing and changes nothing.
+///
+/// # Errors
+/// `NotFound`, `InvalidName`, `Damaged`, `Incompatible`, `PermissionDenied`, `Io`.
+///
+/// # If a process dies
+/// *Recovers*: an event has no owner.
+pub fn stat(space: &Space, name: &str) -> Result<Stat> {
+    let object = object::label(Kind::Event, name);
+    let Opened { file, stat, header } = FILE.open(space, name, Protection::ReadOnly)?;
+    let mut word = [0];
+    object::read_words_at(&file, &mut word, WORDS, &object)?;
+    let state = State::of(word[0]);
+    Ok(Stat {
+        reset: Reset::from_header(&header, name)?,
+        is_signalled: state.is_signalled(),
+        sets: state.sets(),
+        instance: header.instance,
+        created_at: moment(header.own[CREATED]).unwrap_or(SystemTime::UNIX_EPOCH),
+        owner_uid: stat.st_uid,
+        owner_gid: stat.st_gid,
+        mode: stat.st_mode & 0o7777,
+    })
+}
+
+/// Removes an event: handles on it say `Removed`.
+pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> {
+    FILE.remove(space, name, removal, |file| {
+        let failed = |errno| os("remove", name, errno);
+        let generation = Generation::current().map_err(failed)?;
+        let (writable, inherit) = (Protection::ReadWrite, Inheritance::Child);
+        let mapping =
+            Mapping::new(file.as_fd(), FILE.len, writable, inherit, generation).map_err(failed)?;
+        mapping.word(STATE).store(STATE_REMOVED, Ordering::Release);
+        Ok(move || wait::wake_low(mapping.word(WORDS)))
+    })
+}

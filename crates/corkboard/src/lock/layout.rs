@@ -1,0 +1,59 @@
+//! Where everything is in a lock's file; `docs/format.md` shows it as tables.
+
+use crate::object::Single;
+use crate::participants::Shape;
+use crate::space::Kind;
+
+/// How many handles can say who they are. More are possible, and nameless.
+pub(super) const ENTRIES: usize = 124;
+
+pub(crate) const SHAPE: Shape = Shape {
+    mapped_len: Shape::len_bytes(ENTRIES),
+    entries: ENTRIES,
+};
+
+/// A lock's one file.
+pub(crate) const FILE: Single = Single {
+    kind: Kind::Lock,
+    role: 4,
+    len: SHAPE.mapped_len,
+};
+
+/// Not 0 while a writer may have the gate.
+pub(super) const GATED: usize = 264;
+/// Not 0 while a reader may have claimed a turn.
+pub(super) const CLAIMED: usize = 272;
+/// Two bells, two words each: how often it was rung, and whether somebody may listen.
+pub(super) const BELLS: usize = 320;
+
+/// Bytes that the kernel locks, beyond the end of any file and of the entries' bytes.
+pub(super) const GATE: u64 = 1 << 41;
+pub(super) const BODY: u64 = GATE + 1;
+pub(super) const TURN: u64 = GATE + 2;
+/// Of files without words of our own: who listens for a bell holds its byte for reading.
+pub(super) const LISTENERS: u64 = GATE + 3;
+/// Who makes an empty file a lock file.
+pub(super) const MAKING: u64 = GATE + 5;
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_has_its_place() {
+        assert_eq!(FILE.len, 16 << 10);
+        let text = include_str!("../../../../docs/format.md");
+        for (offset, what) in [(GATED, "gated"), (CLAIMED, "claimed"), (BELLS, "bells")] {
+            assert!(text.contains(&format!("| {offset} | {what}")), "{what}");
+        }
+        for (byte, what) in [(0, "gate"), (1, "body"), (2, "turn"), (3, "listeners")] {
+            let line = format!("| 2^41 + {byte} | {what}");
+            assert!(text.contains(&line), "{line}");
+        }
+        assert_eq!(
+            [BODY, TURN, LISTENERS, MAKING].map(|byte| byte - GATE),
+            [1, 2, 3, 5]
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! Lock files at any path, which belong to whoever put them there.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::Access;
+use super::bells::{PAGE, PAGE_LEN};
+use super::layout::MAKING;
+use crate::error::{Error, ErrorKind, Result};
+use crate::object::{Identity, identity, mode_bits};
+use crate::sys::lock;
+use crate::sys::map::{Inheritance, Mapping, Protection};
+use crate::sys::process::{Generation, ParentsFile};
+
+/// A lock file, open.
+pub(super) struct AtPath {
+    pub(super) file: ParentsFile,
+    /// Its first page, where this computer's processes wake each other.
+    pub(super) page: Option<Mapping>,
+    pub(super) identity: Identity,
+    pub(super) is_writable: bool,
+}
+
+/// How errors name a lock file.
+pub(super) fn object(path: &Path) -> String {
+    format!("lock file {path:?}")
+}
+
+/// Opens the file at the path, creating an empty one when absent.
+pub(super) fn open(path: &Path, access: Access) -> Result<AtPath> {
+    let failed = |errno| Error::os("open", object(path), errno);
+    let generation = Generation::current().map_err(failed)?;
+    let (file, (stat, is_writable)) = ParentsFile::open(generation, || {
+        let (file, is_writable) = open_or_create(path, access)?;
+        let stat = fs::fstat(&file).map_err(failed)?;
+        check_regular(path, &stat)?;
+        Ok((file, (stat, is_writable)))
+    })?;
+    let kind = FileSystem::of(file.as_fd()).map_err(failed)?;
+    if let Some(option) = kind.keeps_locks_to_itself(&stat) {
+        let cause = format!(
+            "its mount has the option {option}, so other computers would not see the lock; mount it without"
+        );
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "open",
+            object(path),
+            cause,
+        ));
+    }
+    let has_page = kind == FileSystem::Local
+        && match is_writable {
+            true => make_page(file.as_fd()).map_err(failed)?,
+            false => is_page(file.as_fd()).map_err(failed)?,
+        };
+    let protection = match is_writable {
+        true => Protection::ReadWrite,
+        false => Protection::ReadOnly,
+    };
+    let map = || {
+        let never = Inheritance::Never;
+        Mapping::new(file.as_fd(), PAGE_LEN, protection, never, generation).ok()
+    };
+    Ok(AtPath {
+        page: if has_page { map() } else { None },
+        file,
+        identity: identity(&stat),
+        is_writable,
+    })
+}
+
+fn open_or_create(path: &Path, access: Access) -> Result<(OwnedFd, bool)> {
+    let failed = |errno| match errno {
+        Errno::LOOP => {
+            let cause = "it is a symbolic link; name the file itself";
+            Error::new(ErrorKind::Untrusted, "open", object(path), cause)
+        }
+        Errno::NOENT => {
+            let cause = "its directory does not exist; create it";
+            Error::new(ErrorKind::NotFound, "open", object(path), cause)
+        }
+        errno => Error::os("open", object(path), errno),
+    };
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    for _ in 0..1000 {
+        // Before it is opened, which does something to a device.
+        match fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => check_regular(path, &stat)?,
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        match fs::openat(CWD, path, flags | OFlags::RDWR, Mode::empty()) {
+            Ok(file) => return Ok((file, true)),
+            Err(Errno::NOENT) => {}
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
+                let file = fs::openat(CWD, path, flags | OFlags::RDONLY, Mode::empty());
+                return Ok((file.map_err(failed)?, false));
+            }
+            Err(errno) => return Err(failed(errno)),
+        }
+        let new = flags | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        match fs::openat(CWD, path, new, Mode::from_raw_mode(0o600)) {
+            Ok(file) => {
+                let mode = Mode::from_raw_mode(mode_bits(access, 0o6));
+                if access != Access::Owner {
+                    fs::fchmod(&file, mode).map_err(failed)?;
+                }
+                return Ok((file, true));
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+    let cause = "it is deleted as fast as it is created; find out by whom";
+    Err(Error::new(ErrorKind::Conflict, "open", object(path), cause))
+}
+
+fn check_regular(path: &Path, stat: &fs::Stat) -> Result<()> {
+    let (kind, cause) = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => return Ok(()),
+        FileType::Symlink => (
+            ErrorKind::Untrusted,
+            "it is a symbolic link; name the file itself",
+        ),
+        FileType::Directory => (
+            ErrorKind::Unsupported,
+            "it is a directory; name a file in it",
+        ),
+        _ => (
+            ErrorKind::Unsupported,
+            "it is not a regular file; name another path",
+        ),
+    };
+    Err(Error::new(kind, "open", object(path), cause))
+}
+
+/// Whether the file has a page for waking; one that is empty gets it. A process that dies on the
+/// way leaves the beginning of one, which the next completes.
+fn make_page(file: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
+    for _ in 0..100 {
+        if !is_unfinished(file)? {
+            return is_page(file);
+        }
+        if !lock::try_lock(file, MAKING)? {
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        let make = || {
+            if is_unfinished(file)? {
+                rustix::io::pwrite(file, PAGE, 0)?;
+                fs::ftruncate(file, PAGE_LEN as u64)?;
+            }
+            Ok(())
+        };
+        let made: std::result::Result<(), Errno> = make();
+        lock::unlock(file, MAKING)?;
+        if made.is_err() {
+            // Without memory or permission for it, there is the lock all the same.
+            return Ok(false);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether the file is empty or the beginning of a page.
+fn is_unfinished(file: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
+    let len = fs::fstat(file)?.st_size;
+    Ok(len == 0 || (len < PAGE_LEN as i64 && begins_as_page(file)?))
+}
+
+fn is_page(file: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
+    Ok(fs::fstat(file)?.st_size >= PAGE_LEN as i64 && begins_as_page(file)?)
+}
+
+fn begins_as_page(file: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
+    let mut begin = [0; PAGE.len()];
+    let count = rustix::io::pread(file, &mut begin, 0)?;
+    Ok(begin[..count] == PAGE[..])
+}
+
+/// Who else may see a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum FileSystem {
+    /// Processes of this computer, through the same pages.
+    Local,
+    Nfs,
+    Smb,
+    /// Other computers, or nobody knows: no page is shared.
+    Other,
+}
+
+impl FileSystem {
+    fn of(file: BorrowedFd<'_>) -> std::result::Result<Self, Errno> {
+        Ok(Self::from_magic(
+            fs::fstatfs(file)?.f_type as u64 & 0xFFFF_FFFF,
+        ))
+    }
+
+    /// By the numbers of `statfs(2)`. Only those are local that are known to be.
+    fn from_magic(magic: u64) -> Self {
+        match magic {
+            0x6969 => Self::Nfs,
+            0xFE53_4D42 | 0xFF53_4D42 | 0x517B => Self::Smb,
+            // tmpfs, ramfs, ext, XFS, Btrfs, F2FS, overlay, ZFS, bcachefs, hugetlbfs is none.
+            0x0102_1994 | 0x8584_58F6 | 0xEF53 | 0x5846_5342 | 0x9123_683E | 0xF2F5_2010
+            | 0x794C_7630 | 0x2FC1_2FC1 | 0xCA45_1A4E => Self::Local,
+            _ => Self::Other,
+        }
+    }
+
+    /// The mount option that keeps locks from the server, if the file's mount has one.
+    fn keeps_locks_to_itself(self, stat: &fs::Stat) -> Option<&'static str> {
+        let options: &[&str] = match self {
+            Self::Nfs => &["nolock", "local_lock=all", "local_lock=posix"],
+            Self::Smb => &["nobrl"],
+            Self::Local | Self::Other => return None,
+        };
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let (major, minor) = (fs::major(stat.st_dev), fs::minor(stat.st_dev));
+        mount_option(&mounts, &format!("{major}:{minor}"), options)
+    }
+}
+
+/// The first of `wanted` among the options of the mount of this device, see
+/// `proc_pid_mountinfo(5)`.
+fn mount_option(mounts: &str, device: &str, wanted: &[&'static str]) -> Option<&'static str> {
+    let of_device = |line: &&str| line.split(' ').nth(2) == Some(device);
+    let line = mounts.lines().find(of_device)?;
+    let (mount, file_system) = line.split_once(" - ")?;
+    let options = [mount.split(' ').nth(5), file_system.split(' ').nth(2)];
+    let has = |wanted: &&&str| {
+        let mut all = options.iter().flatten().flat_map(|list| list.split(','));
+        all.any(|option| option == **wanted)
+    };
+    wanted.iter().find(has).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_that_keep_locks_to_themselves_are_recognised() {
+        let mounts = "\
+22 1 0:20 / /proc rw,nosuid - proc proc rw
+40 22 0:51 / /mnt/a rw,relatime shared:9 - nfs4 server:/a rw,vers=4.2,local_lock=none
+41 22 0:52 / /mnt/b rw,relatime - nfs server:/b rw,vers=3,nolock,local_lock=all
+";
+        let options = ["nolock", "local_lock=all"];
+        assert_eq!(mount_option(mounts, "0:51", &options), None);
+        assert_eq!(mount_option(mounts, "0:52", &options), Some("nolock"));
+        assert_eq!(mount_option(mounts, "0:53", &options), None);
+    }
+
+    #[test]
+    fn file_systems_of_other_computers_are_not_local() {
+        assert_eq!(FileSystem::from_magic(0x0102_1994), FileSystem::Local);
+        assert_eq!(FileSystem::from_magic(0x6969), FileSystem::Nfs);
+        assert_eq!(FileSystem::from_magic(0xFE53_4D42), FileSystem::Smb);
+        // FUSE, 9P: nobody knows.
+        assert_eq!(FileSystem::from_magic(0x6573_5546), FileSystem::Other);
+        assert_eq!(FileSystem::from_magic(0x0102_1997), FileSystem::Other);
+    }
+}
