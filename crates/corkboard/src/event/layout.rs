@@ -12,8 +12,8 @@ pub(crate) const FILE: Single = Single {
 
 /// The header's own word that says what ends a signal.
 pub(super) const RESET: usize = CREATED + 1;
-/// The state and the waiting word.
-pub(super) const WORDS: usize = 320;
+/// The event's word.
+pub(super) const WORD: usize = 320;
 
 #[cfg(test)]
 #[cfg(not(loom))]
@@ -25,9 +25,9 @@ mod tests {
     fn everything_has_its_place() {
         let text = include_str!("../../../../docs/format.md");
         assert_eq!(OWN + 8 * RESET, 40);
-        for line in ["| 40 | reset", "| 320 | state", "| 328 | waiting"] {
+        for line in ["| 40 | reset", "| 320 | word"] {
             assert!(text.contains(line), "{line}");
         }
-        assert_eq!(WORDS, 320);
+        assert_eq!(WORD, 320);
     }
 }

@@ -39,8 +39,8 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::Generation;
 use crate::sys::wait;
-use layout::{FILE, RESET, WORDS};
-use protocol::State;
+use layout::{FILE, RESET, WORD};
+use protocol::{Passing, State};
 
 pub(crate) use stat::remove;
 pub use stat::{Stat, stat};
@@ -208,10 +208,9 @@ impl Event {
     #[inline]
     pub fn set(&self) -> Result<()> {
         self.shared.check_live(SET)?;
-        let [state, waiting] = self.shared.words();
-        if let Some(seen) = protocol::set(state, waiting) {
+        if protocol::set(self.shared.word(), self.shared.passing()) {
             hook::point("event.set");
-            self.shared.wake(seen);
+            self.shared.wake();
         }
         Ok(())
     }
@@ -225,8 +224,7 @@ impl Event {
     /// *Recovers*: it is one step.
     pub fn reset(&self) -> Result<()> {
         self.shared.check_live("reset")?;
-        let [state, _] = self.shared.words();
-        protocol::reset(state);
+        protocol::reset(self.shared.word());
         Ok(())
     }
 
@@ -244,8 +242,8 @@ impl Event {
     /// *Recovers*: a signal whose wake went to a process that then died is found within 20 ms.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
         let shared = &*self.shared;
-        let [state, waiting] = shared.words();
-        let began = State::load(state).sets();
+        let word = shared.word();
+        let began = State::load(word).sets();
         shared.check_live(WAIT)?;
         if shared.passes(began) {
             return Ok(true);
@@ -256,11 +254,9 @@ impl Event {
             if left.is_zero() {
                 return Ok(false);
             }
-            protocol::announce(waiting);
-            let now = State::load(state);
-            if !shared.would_pass(now, began) {
+            if let Some(found) = protocol::announce(word, |now| !shared.would_pass(now, began)) {
                 hook::point("event.announced");
-                let timed_out = wait::wait_low(state, now.low_half(), left.min(SLICE));
+                let timed_out = wait::wait_low(word, found.low_half(), left.min(SLICE));
                 hook::point("event.woken");
                 shared.check_live(WAIT)?;
                 if timed_out {
@@ -275,11 +271,17 @@ impl Event {
 }
 
 impl Shared {
-    /// The state and the waiting word.
     #[inline]
-    fn words(&self) -> [&AtomicU64; 2] {
-        let [state, waiting] = self.mapping.array(WORDS);
-        [state, waiting]
+    fn word(&self) -> &AtomicU64 {
+        self.mapping.word(WORD)
+    }
+
+    #[inline]
+    fn passing(&self) -> Passing {
+        match self.reset {
+            Reset::Auto => Passing::One,
+            Reset::Manual => Passing::All,
+        }
     }
 
     /// Whether a wait that began after so many sets would end.
@@ -289,23 +291,23 @@ impl Shared {
 
     /// Ends a wait that began after so many sets, if there is a signal for it.
     fn passes(&self, began: u64) -> bool {
-        let [state, _] = self.words();
         match self.reset {
-            Reset::Auto => protocol::consume(state),
-            Reset::Manual => self.would_pass(State::load(state), began),
+            Reset::Auto => protocol::consume(self.word()),
+            Reset::Manual => self.would_pass(State::load(self.word()), began),
         }
     }
 
     /// Wakes as many as a signal lets through.
     #[cold]
-    fn wake(&self, seen: u64) {
-        let [state, waiting] = self.words();
-        let count = match self.reset {
-            Reset::Auto => 1,
-            Reset::Manual => u32::MAX,
-        };
-        if wait::wake_low_some(state, count) == 0 {
-            protocol::quieten(waiting, seen);
+    fn wake(&self) {
+        let word = self.word();
+        match self.passing() {
+            Passing::All => wait::wake_low(word),
+            Passing::One if wait::wake_low_some(word, 1) > 0 => {}
+            Passing::One => {
+                protocol::quieten(word);
+                wait::wake_low(word);
+            }
         }
     }
 

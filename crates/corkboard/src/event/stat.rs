@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::SystemTime;
 
-use super::layout::{FILE, WORDS};
+use super::layout::{FILE, WORD};
 use super::protocol::State;
 use super::{Reset, os};
 use crate::clock::moment;
@@ -49,7 +49,7 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
     let object = object::label(Kind::Event, name);
     let Opened { file, stat, header } = FILE.open(space, name, Protection::ReadOnly)?;
     let mut word = [0];
-    object::read_words_at(&file, &mut word, WORDS, &object)?;
+    object::read_words_at(&file, &mut word, WORD, &object)?;
     let state = State::of(word[0]);
     Ok(Stat {
         reset: Reset::from_header(&header, name)?,
@@ -72,6 +72,6 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
         let mapping =
             Mapping::new(file.as_fd(), FILE.len, writable, inherit, generation).map_err(failed)?;
         mapping.word(STATE).store(STATE_REMOVED, Ordering::Release);
-        Ok(move || wait::wake_low(mapping.word(WORDS)))
+        Ok(move || wait::wake_low(mapping.word(WORD)))
     })
 }

@@ -28,24 +28,21 @@ impl Watching {
 
 impl Sleeper for Watching {
     fn is_ready(&self) -> bool {
-        let [state, _] = self.shared.words();
-        !self.shared.is_live() || self.is_ready_at(State::load(state))
+        !self.shared.is_live() || self.is_ready_at(State::load(self.shared.word()))
     }
 
     fn announce(&self) -> Option<(Target<'_>, Duration)> {
-        let [state, waiting] = self.shared.words();
-        protocol::announce(waiting);
-        let now = State::load(state);
-        if !self.shared.is_live() || self.is_ready_at(now) {
+        if !self.shared.is_live() {
             return None;
         }
-        Some((Target::new(state, now.low_half()), SLICE))
+        let word = self.shared.word();
+        let now = protocol::announce(word, |now| !self.is_ready_at(now))?;
+        Some((Target::new(word, now.low_half()), SLICE))
     }
 
     fn acknowledge(&self) {
-        let [state, _] = self.shared.words();
-        self.told
-            .store(State::load(state).sets(), Ordering::Relaxed);
+        let now = State::load(self.shared.word());
+        self.told.store(now.sets(), Ordering::Relaxed);
     }
 }
 
@@ -53,8 +50,7 @@ impl Waitable for Event {}
 
 impl sealed::Waitable for Event {
     fn begin(&mut self) {
-        let [state, _] = self.shared.words();
-        self.began = State::load(state).sets();
+        self.began = State::load(self.shared.word()).sets();
     }
 
     fn is_ready(&mut self) -> Result<bool> {
@@ -75,12 +71,9 @@ impl sealed::Waitable for Event {
     }
 
     fn pass_on(&self) {
-        let [state, waiting] = self.shared.words();
-        if self.shared.reset == Reset::Auto && State::load(state).is_signalled() {
-            match waiting.load(Ordering::Relaxed) {
-                0 => {}
-                seen => self.shared.wake(seen),
-            }
+        let found = State::load(self.shared.word());
+        if self.shared.reset == Reset::Auto && found.is_signalled() && found.is_awaited() {
+            self.shared.wake();
         }
     }
 }
