@@ -7,7 +7,7 @@
 mod common;
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use common::Scratch;
 use corkboard::board::{self, Access, Options, Reader, Writer};
+use corkboard::lock::RwLock;
 use corkboard::{ErrorKind, Space};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,6 +32,7 @@ fn child_plays_its_part() {
         "read unchanged" => read_unchanged(&path),
         "another user" => read_as_another_user(&path),
         "writer" => write_until_killed(&path),
+        "hold the lock" => hold_the_lock(&path),
         other => panic!("no part {other}"),
     }
 }
@@ -279,6 +281,58 @@ fn equal_pids_in_two_namespaces_are_two_writers() {
     second.kill().unwrap();
     second.wait().unwrap();
     common::until(|| !reader.writer_alive());
+}
+
+/// Holds a lock file until its standard input ends.
+fn hold_the_lock(path: &str) {
+    let mut lock = RwLock::at(path).unwrap();
+    let guard = lock.write().unwrap();
+    println!("held");
+    std::io::stdout().flush().unwrap();
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    drop(guard);
+}
+
+#[test]
+#[ignore = "needs root, to make mount namespaces"]
+fn two_mount_namespaces_that_share_a_directory_exclude_each_other() {
+    let scratch = Scratch::new();
+    let shared = scratch.0.join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let elsewhere = scratch.0.join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    // There the directory is at another path, on top of a file system of its own.
+    let bind = format!("mount --bind {shared:?} {elsewhere:?} && exec \"$0\" \"$@\"");
+    let wrapper = ["unshare", "--mount", "sh", "-c", &bind];
+    let mut child = wrapped(&wrapper, "hold the lock", &elsewhere.join("file"))
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("held")));
+    assert!(!elsewhere.join("file").exists(), "only there");
+    let mut lock = RwLock::at(shared.join("file")).unwrap();
+    assert!(lock.try_write().unwrap().is_none());
+    assert!(lock.try_read().unwrap().is_none());
+    let waiter = std::thread::spawn(move || {
+        let got = lock.write_timeout(PATIENCE).unwrap().is_some();
+        (got, lock)
+    });
+    drop(child.stdin.take());
+    let (got, mut lock) = waiter.join().unwrap();
+    assert!(got);
+    assert!(child.wait().unwrap().success());
+    // And when the holder there is killed.
+    let mut child = wrapped(&wrapper, "hold the lock", &elsewhere.join("file"))
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("held")));
+    assert!(lock.try_read().unwrap().is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(lock.read_timeout(PATIENCE).unwrap().is_some());
 }
 
 struct Mounted<'a>(&'a Path);
