@@ -32,9 +32,9 @@ use crate::sys::{lock, wait};
 /// After so many publications that nobody waited for, readers that sleep again pay for the fence.
 const UNWAITED: u32 = 1000;
 const ROUNDS: usize = 10_000;
-/// Beyond this capacity in bytes, few slots in use are worth more than few looks at the pins.
+/// Beyond this capacity in bytes, a look at the pins is nothing beside the copy, and slots are
+/// reserved one by one: while nobody pins, two in turns, which stay in the second-level cache.
 const MANY_SLOTS_CAPACITY: usize = 64 << 10;
-const FEW_SLOTS: usize = 3;
 const SHARED_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const WRITE: &str = "write to";
 
@@ -323,6 +323,13 @@ impl Writer {
         self.board().geometry.writer_mode == WriterMode::Exclusive
     }
 
+    /// Whether one look at the pins should serve several publications: they must be short, and
+    /// this handle's.
+    #[inline]
+    fn reserves_many(&self) -> bool {
+        self.has_turn() && self.board().geometry.capacity <= MANY_SLOTS_CAPACITY
+    }
+
     /// Publishes in this handle's turn.
     #[inline]
     fn publish_next(&mut self, value: &[u8]) -> Result<u64> {
@@ -390,7 +397,7 @@ impl Writer {
         self.reserved.pop();
         protocol::stamp(self.board().stamp(slot), sequence);
         self.make_latest(slot, sequence);
-        if self.reserved.last().is_none() && self.has_turn() {
+        if self.reserved.last().is_none() && self.reserves_many() {
             // Now, while readers are busy with this value, rather than before the next one. What
             // goes wrong goes wrong again there, and is reported.
             let _ = self.reserve_more();
@@ -456,10 +463,7 @@ impl Writer {
     #[inline(never)]
     fn reserve_more(&mut self) -> Result<usize> {
         let count = self.board().slots();
-        let wanted = match self.board().geometry.capacity {
-            ..=MANY_SLOTS_CAPACITY => BATCH,
-            _ => FEW_SLOTS,
-        };
+        let wanted = if self.reserves_many() { BATCH } else { 1 };
         let mut avoid = self.pinned;
         // There are more slots than pins, so each look finds a free one, though not always among
         // those tried: readers may announce pins that they then do not take.
