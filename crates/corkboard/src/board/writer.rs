@@ -406,7 +406,7 @@ impl Writer {
     }
 
     /// Tells everyone of a slot that is complete and stamped.
-    #[inline]
+    #[inline(always)]
     fn make_latest(&mut self, slot: usize, sequence: u64) {
         let board = &*self.held.board;
         hook::point("publish.stamped");
@@ -420,22 +420,40 @@ impl Writer {
         // Pairs with the waiter's fence, which is heavy unless it knows that we make ours: either
         // we see the flag or it the new value.
         barrier::light(if is_fenced { Side::Both } else { self.side });
-        if protocol::take_waiting(waiting, word as u32) {
+        let is_awaited = protocol::take_waiting(waiting, word as u32);
+        // Pairs with the remover's heavy fence: either it marks what we stored, or we do.
+        let is_live = board.state().load(Ordering::Relaxed) == STATE_LIVE;
+        self.latest = (slot, sequence);
+        if is_awaited || is_fenced {
+            self.attend(is_awaited);
+        }
+        if !is_live {
+            self.mark_gone();
+        }
+    }
+
+    /// Wakes those who wait, and ends the fences when nobody has waited for long.
+    #[cold]
+    #[inline(never)]
+    fn attend(&mut self, is_awaited: bool) {
+        if is_awaited {
             self.unwaited = 0;
             hook::point("publish.waking");
-            wait::wake_low(latest);
-        } else if is_fenced {
-            self.unwaited += 1;
-            if self.unwaited > UNWAITED {
-                self.unwaited = 0;
-                protocol::end_fences(fenced, waiting);
-            }
+            wait::wake_low(self.board().latest());
+            return;
         }
-        // Pairs with the remover's heavy fence: either it marks what we stored, or we do.
-        if board.state().load(Ordering::Relaxed) != STATE_LIVE {
-            files::mark_gone(&board.data, &board.geometry);
+        self.unwaited += 1;
+        if self.unwaited > UNWAITED {
+            self.unwaited = 0;
+            let [waiting, fenced] = self.readers.wake_words();
+            protocol::end_fences(fenced, waiting);
         }
-        self.latest = (slot, sequence);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn mark_gone(&self) {
+        files::mark_gone(&self.board().data, &self.board().geometry);
     }
 
     #[inline]
