@@ -161,6 +161,8 @@ fn thresholds() -> Vec<Threshold> {
         at_most(&promise, Value::Worst(key(), saturate::TORN), 0.0);
         let promise = format!("steps backwards, {name}");
         at_most(&promise, Value::Worst(key(), saturate::BACKWARDS), 0.0);
+        let promise = format!("retries per 100 values from a saturating writer, {name}");
+        at_most(&promise, Value::Rate(key(), saturate::RETRIES), 1.0);
     }
     // Once a round, give or take what one slice that ran out adds.
     let key = (round_trip::SLEEPING, verified_small);

@@ -71,6 +71,7 @@ pub struct Reader {
     expected: WipedWord,
     spins: u32,
     sleeps: u32,
+    retries: u64,
     label: String,
     /// Bytes at each slot's beginning that are known to be in memory.
     present: Vec<usize>,
@@ -118,6 +119,7 @@ impl Reader {
             expected: WipedWord::new().map_err(|errno| board.os("open", errno))?,
             spins: FIRST_SPINS,
             sleeps: 0,
+            retries: 0,
             label,
             present: vec![0; board.slots()],
             held: Held::new(Arc::new(board)),
@@ -197,6 +199,12 @@ impl Reader {
             files.has_live_writer()
         };
         is_alive().unwrap_or(false)
+    }
+
+    /// How often a read of this handle had to begin again because the writer was faster: it
+    /// published, or began to overwrite, what was just being copied or pinned.
+    pub fn retries(&self) -> u64 {
+        self.retries
     }
 
     /// The newest value, `None` before the first publication.
@@ -403,6 +411,7 @@ impl Reader {
             // The private copy is no longer what was held.
             self.held.clear();
             let Some(found) = found else {
+                self.retries += 1;
                 self.board().check_usable(READ)?;
                 // The latest slot is never marked (I1): the next look finds another one.
                 if stale.again(sequence) {
@@ -443,6 +452,7 @@ impl Reader {
                 hook::point("pin.held");
                 return self.accept(slot, sequence, word);
             }
+            self.retries += 1;
             // The latest slot is never marked (I1), so a mismatch means that it is latest no more.
             stale += u32::from(self.board().latest().load(Ordering::Acquire) == word);
             if stale > MAX_STALE {
@@ -506,6 +516,7 @@ impl Reader {
             let mut words = [0; DESCRIPTOR_LEN / 8];
             files::read_words_at(&files.data, &mut words, at, &object)?;
             if words[STAMP / 8] != sequence {
+                self.retries += 1;
                 // The latest slot is never marked (I1), so a mismatch means that it is latest no
                 // more: the next look must find another one.
                 if stale.again(word) {
@@ -530,6 +541,7 @@ impl Reader {
             let mut stamp = [0];
             files::read_words_at(&files.data, &mut stamp, at + STAMP, &object)?;
             if stamp[0] != sequence {
+                self.retries += 1;
                 continue;
             }
             self.seen = sequence;

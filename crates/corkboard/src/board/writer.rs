@@ -33,7 +33,7 @@ use crate::sys::{lock, wait};
 const UNWAITED: u32 = 1000;
 const ROUNDS: usize = 10_000;
 /// Beyond this capacity in bytes, a look at the pins is nothing beside the copy, and slots are
-/// reserved one by one: while nobody pins, two in turns, which stay in the second-level cache.
+/// reserved one by one: while nobody pins, two take turns, which is the least for near caches.
 const MANY_SLOTS_CAPACITY: usize = 64 << 10;
 const SHARED_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const WRITE: &str = "write to";
