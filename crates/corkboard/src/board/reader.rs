@@ -238,9 +238,13 @@ impl Reader {
     /// # If a process dies
     /// *Recovers*: a value published by a writer that died before waking is seen within 50 ms.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Snapshot<'_>>> {
-        let since = timeout.map(|_| Instant::now());
         let mut futile = 0;
-        self.spin();
+        // The clock is read only by who has to wait.
+        let mut since = None;
+        if self.spins > 0 && !self.is_newer() {
+            since = timeout.map(|_| Instant::now());
+            self.spin();
+        }
         loop {
             self.board().check_usable(READ)?;
             if self.is_newer() {
@@ -256,7 +260,11 @@ impl Reader {
             }
             let left = match (timeout, since) {
                 (Some(timeout), Some(since)) => timeout.saturating_sub(since.elapsed()),
-                _ => Duration::MAX,
+                (Some(timeout), None) => {
+                    since = Some(Instant::now());
+                    timeout
+                }
+                (None, _) => Duration::MAX,
             };
             if left.is_zero() {
                 return Ok(None);
