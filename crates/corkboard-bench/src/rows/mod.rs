@@ -60,6 +60,8 @@ pub struct Group {
     pub title: &'static str,
     /// The rows that the others are divided by: a short heading, and the row's label.
     pub references: Vec<(&'static str, &'static str)>,
+    /// A row that all others contain: what they have beyond it is compared, too.
+    pub floor: Option<&'static str>,
     pub rows: Vec<Row>,
 }
 

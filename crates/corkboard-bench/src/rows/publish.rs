@@ -37,6 +37,7 @@ pub fn groups() -> Vec<Group> {
     let group = |title, rows: [Vec<Row>; 3]| Group {
         title,
         references: vec![("memcpy", MEMCPY), ("mmap-sync", MMAP_SYNC)],
+        floor: None,
         rows: rows.into_iter().flatten().collect(),
     };
     let mut short = ours(SHORT, SMALL);
@@ -56,6 +57,7 @@ pub fn groups() -> Vec<Group> {
         Group {
             title: LOAN_TITLE,
             references: vec![("iceoryx2", "iceoryx2 pub/sub, send alone")],
+            floor: None,
             rows: vec![
                 Row::new(LOAN, |run| Ok(loan(run, Timed::Publication)?.into())),
                 Row::new(LOAN_BEHIND, |run| Ok(loan(run, Timed::Behind)?.into())),

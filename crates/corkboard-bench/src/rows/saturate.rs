@@ -73,6 +73,7 @@ pub fn groups() -> Vec<Group> {
     vec![Group {
         title: TITLE,
         references: vec![],
+        floor: None,
         rows: shapes
             .map(|shape| Row::new(shape.label(), move |run| saturated(run, shape)))
             .into(),
