@@ -16,7 +16,7 @@ use crate::payload::LONG;
 use crate::process;
 use crate::report::{self, significant};
 use crate::rows::{self, Outcome, Run};
-use crate::rows::{attached, publish, read, round_trip, saturate};
+use crate::rows::{attached, publish, read, round_trip, saturate, take_over};
 use crate::scratch::Scratch;
 use crate::{Arguments, write_json};
 
@@ -35,6 +35,8 @@ enum Value {
     Median(Key),
     /// The row's 99.9th percentile in nanoseconds.
     Tail(Key),
+    /// The row's 99th percentile in milliseconds.
+    Percentile99(Key),
     /// One of the row's counts: the worst turn.
     Worst(Key, &'static str),
     /// One of the row's rates: the median of its turns.
@@ -178,6 +180,11 @@ fn thresholds() -> Vec<Threshold> {
         let promise = format!("retries per 100 values from a saturating writer, {name}");
         at_most(&promise, Value::Rate(key(), saturate::RETRIES), 1.0);
     }
+    at_most(
+        "take-over after SIGKILL, p99 ms",
+        Value::Percentile99((take_over::TITLE, take_over::LABEL.into())),
+        20.0,
+    );
     // Once a round, give or take what one slice that ran out adds.
     let key = (round_trip::SLEEPING, verified_small);
     all.push(Threshold {
@@ -196,6 +203,7 @@ impl Value {
             Self::Beyond(ours, theirs, both) => vec![ours, theirs, both],
             Self::Median(key)
             | Self::Tail(key)
+            | Self::Percentile99(key)
             | Self::Worst(key, _)
             | Self::Rate(key, _) => vec![key],
         }
@@ -228,6 +236,7 @@ impl Value {
             }
             Self::Median(key) => median(each(key, &p50)),
             Self::Tail(key) => median(each(key, &|outcome| outcome.summary.p999)),
+            Self::Percentile99(key) => median(each(key, &|outcome| outcome.summary.p99 / 1e6)),
             Self::Rate(key, name) => median(each(key, &fact(name))),
             Self::Worst(key, name) => each(key, &fact(name)).into_iter().fold(0.0, f64::max),
         }

@@ -5,6 +5,7 @@ pub mod publish;
 pub mod read;
 pub mod round_trip;
 pub mod saturate;
+pub mod take_over;
 
 use anyhow::Result;
 
@@ -82,6 +83,7 @@ pub fn all() -> Vec<Group> {
         round_trip::groups(),
         saturate::groups(),
         attached::groups(),
+        take_over::groups(),
     ]
     .into_iter()
     .flatten()
