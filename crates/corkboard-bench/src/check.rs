@@ -15,7 +15,8 @@ use crate::measure::{Effort, median};
 use crate::payload::LONG;
 use crate::process;
 use crate::report::{self, significant};
-use crate::rows::{self, Outcome, Run, attached, publish, read, round_trip, saturate};
+use crate::rows::{self, Outcome, Run};
+use crate::rows::{attached, publish, read, round_trip, saturate, take_over};
 use crate::scratch::Scratch;
 use crate::{Arguments, write_json};
 
@@ -34,6 +35,8 @@ enum Value {
     Median(Key),
     /// The row's 99.9th percentile in nanoseconds.
     Tail(Key),
+    /// The row's 99th percentile in milliseconds.
+    Percentile99(Key),
     /// One of the row's counts: the worst turn.
     Worst(Key, &'static str),
     /// One of the row's rates: the median of its turns.
@@ -78,6 +81,19 @@ fn thresholds() -> Vec<Threshold> {
         let promise = format!("read 64 B unchanged, without folding, {board} board, of ringfire's");
         at_most(&promise, beyond_fold(ours, read::RINGFIRE), 0.30);
     }
+    // The same with the fold, which for ringfire's is much of the time.
+    let whole_read = |ours: &str, theirs: &str| ratio(read::TITLE, ours, theirs);
+    for (board, ours) in [("small", &verified_small), ("large", &verified_large)] {
+        let promise = format!("read 64 B unchanged, and fold, {board} board, of mmap-sync's");
+        at_most(&promise, whole_read(ours, read::MMAP_SYNC), 0.15);
+        let promise = format!("read 64 B unchanged, and fold, {board} board, of ringfire's");
+        at_most(&promise, whole_read(ours, read::RINGFIRE), 0.50);
+    }
+    at_most(
+        "fold 64 B alone, of ringfire's read and fold",
+        whole_read(read::FOLD, read::RINGFIRE),
+        0.50,
+    );
     at_most(
         "publish 64 B verified, of mmap-sync's write_raw",
         ratio(publish::SHORT_TITLE, &verified_small, publish::MMAP_SYNC),
@@ -161,7 +177,14 @@ fn thresholds() -> Vec<Threshold> {
         at_most(&promise, Value::Worst(key(), saturate::TORN), 0.0);
         let promise = format!("steps backwards, {name}");
         at_most(&promise, Value::Worst(key(), saturate::BACKWARDS), 0.0);
+        let promise = format!("retries per 100 values from a saturating writer, {name}");
+        at_most(&promise, Value::Rate(key(), saturate::RETRIES), 1.0);
     }
+    at_most(
+        "take-over after SIGKILL, p99 ms",
+        Value::Percentile99((take_over::TITLE, take_over::LABEL.into())),
+        20.0,
+    );
     // Once a round, give or take what one slice that ran out adds.
     let key = (round_trip::SLEEPING, verified_small);
     all.push(Threshold {
@@ -178,9 +201,11 @@ impl Value {
         match self {
             Self::Ratio(ours, theirs) => vec![ours, theirs],
             Self::Beyond(ours, theirs, both) => vec![ours, theirs, both],
-            Self::Median(key) | Self::Tail(key) | Self::Worst(key, _) | Self::Rate(key, _) => {
-                vec![key]
-            }
+            Self::Median(key)
+            | Self::Tail(key)
+            | Self::Percentile99(key)
+            | Self::Worst(key, _)
+            | Self::Rate(key, _) => vec![key],
         }
     }
 
@@ -211,6 +236,7 @@ impl Value {
             }
             Self::Median(key) => median(each(key, &p50)),
             Self::Tail(key) => median(each(key, &|outcome| outcome.summary.p999)),
+            Self::Percentile99(key) => median(each(key, &|outcome| outcome.summary.p99 / 1e6)),
             Self::Rate(key, name) => median(each(key, &fact(name))),
             Self::Worst(key, name) => each(key, &fact(name)).into_iter().fold(0.0, f64::max),
         }

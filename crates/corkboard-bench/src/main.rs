@@ -70,6 +70,7 @@ enum Part {
     #[command(flatten)]
     Far(rows::round_trip::Far),
     Publish(rows::saturate::Writing),
+    StandBy(rows::take_over::Standing),
 }
 
 fn main() -> ExitCode {
@@ -95,6 +96,7 @@ fn play(scratch: &Path, core: usize, part: &Part) -> Result<ExitCode> {
     match part {
         Part::Far(far) => far.play(&scratch)?,
         Part::Publish(writing) => writing.play(&scratch)?,
+        Part::StandBy(standing) => standing.play(&scratch)?,
     }
     Ok(ExitCode::SUCCESS)
 }

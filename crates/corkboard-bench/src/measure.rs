@@ -54,9 +54,17 @@ pub struct Summary {
 impl Summary {
     /// From samples in ticks, each of `batch` operations.
     pub fn of_ticks(samples: impl IntoIterator<Item = u64>, batch: u64) -> Self {
+        Self::of(samples, ns_per_tick() / batch as f64, batch)
+    }
+
+    /// From samples in nanoseconds, each of one operation.
+    pub fn of_ns(samples: impl IntoIterator<Item = u64>) -> Self {
+        Self::of(samples, 1.0, 1)
+    }
+
+    fn of(samples: impl IntoIterator<Item = u64>, scale: f64, batch: u64) -> Self {
         let mut samples: Vec<u64> = samples.into_iter().collect();
         samples.sort_unstable();
-        let scale = ns_per_tick() / batch as f64;
         let at = |q| quantile(&samples, q).map_or(f64::NAN, |value| value as f64 * scale);
         Self {
             p50: at(0.5),

@@ -19,6 +19,8 @@ pub struct Line {
 pub struct Section {
     pub title: &'static str,
     pub references: Vec<(&'static str, f64)>,
+    /// The median of the row that all others contain.
+    pub floor: Option<f64>,
     pub lines: Vec<Line>,
 }
 
@@ -35,6 +37,7 @@ impl Section {
             references: references
                 .filter_map(|(heading, label)| Some((*heading, median(label)?)))
                 .collect(),
+            floor: group.floor.and_then(median),
             lines,
         }
     }
@@ -49,6 +52,9 @@ impl Section {
         for (heading, _) in &self.references {
             write!(to, "{:>12}", format!("/ {heading}"))?;
         }
+        for (heading, _) in self.beyond() {
+            write!(to, "{:>20}", format!("beyond / {heading}"))?;
+        }
         writeln!(to)?;
         for line in &self.lines {
             let summary = &line.outcome.summary;
@@ -58,6 +64,9 @@ impl Section {
             write!(to, "  {:<58}{p50:>12}{kind}{p99:>9}{p999:>10}", line.label)?;
             for (_, reference) in &self.references {
                 write!(to, "{:>12}", significant(summary.p50 / reference))?;
+            }
+            for (_, ratio) in self.beyond() {
+                write!(to, "{:>20}", significant(ratio(summary.p50)))?;
             }
             writeln!(to)?;
             if !line.outcome.facts.is_empty() {
@@ -71,11 +80,29 @@ impl Section {
         Ok(to.flush()?)
     }
 
+    /// The references again, of which, and of what is compared with them, the floor is left out.
+    fn beyond(&self) -> impl Iterator<Item = (&'static str, impl Fn(f64) -> f64)> {
+        let floor = self.floor.into_iter();
+        floor.flat_map(|floor| {
+            let references = self
+                .references
+                .iter()
+                .filter(move |(_, reference)| *reference > floor);
+            references.map(move |(heading, reference)| {
+                (*heading, move |median: f64| {
+                    (median - floor) / (reference - floor)
+                })
+            })
+        })
+    }
+
     pub fn json(&self) -> Value {
         let line = |line: &Line| {
             let summary = &line.outcome.summary;
             let ratios = self.references.iter();
             let ratios = ratios.map(|(name, value)| ((*name).into(), json!(summary.p50 / value)));
+            let beyond = self.beyond();
+            let beyond = beyond.map(|(name, ratio)| (name.into(), json!(ratio(summary.p50))));
             let facts = line.outcome.facts.iter();
             let facts = facts.map(|(name, value)| ((*name).into(), json!(value)));
             json!({
@@ -86,6 +113,7 @@ impl Section {
                 "samples": summary.samples,
                 "operations_per_sample": summary.batch,
                 "ratios": Value::Object(ratios.collect()),
+                "ratios_beyond_floor": Value::Object(beyond.collect()),
                 "facts": Value::Object(facts.collect()),
             })
         };

@@ -4,6 +4,7 @@
 //! without log output. Everything else is the default.
 
 use std::mem::MaybeUninit;
+use std::sync::atomic::{Ordering, fence};
 
 use anyhow::{Context, Result, anyhow};
 use iceoryx2::port::listener::Listener;
@@ -131,9 +132,11 @@ impl Slices {
 pub fn sample_publisher(scratch: &Scratch, len: usize) -> Result<impl FnMut(&[u8]) + use<>> {
     let slices = Slices::create(scratch, len)?;
     Ok(move |value: &[u8]| {
+        // All of it: without its subscriber the publisher would deliver nothing.
+        let slices = &slices;
         let loan = slices.publisher.loan_slice_uninit(value.len());
         let sample = loan.expect("iceoryx2 loans").write_from_slice(value);
-        sample.send().expect("iceoryx2 sends");
+        assert_eq!(sample.send().expect("iceoryx2 sends"), 1);
     })
 }
 
@@ -150,8 +153,10 @@ pub fn send_loan(effort: Effort, scratch: &Scratch) -> Result<Summary> {
         to.write_copy_of_slice(source.next());
         // SAFETY: it was just written whole.
         let sample = unsafe { loan.assume_init() };
+        // As for corkboard: the fill's last stores are not part of sending.
+        fence(Ordering::SeqCst);
         let start = ticks();
-        sample.send().expect("iceoryx2 sends");
+        assert_eq!(sample.send().expect("iceoryx2 sends"), 1);
         ticks() - start
     }))
 }

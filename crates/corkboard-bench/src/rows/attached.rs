@@ -27,6 +27,7 @@ pub fn groups() -> Vec<Group> {
     let group = |title, capacity| Group {
         title,
         references: vec![("no reader", LABELS[0].1)],
+        floor: None,
         rows: LABELS
             .map(|(readers, label)| {
                 Row::new(label, move |run| {

@@ -5,6 +5,7 @@ pub mod publish;
 pub mod read;
 pub mod round_trip;
 pub mod saturate;
+pub mod take_over;
 
 use anyhow::Result;
 
@@ -60,6 +61,8 @@ pub struct Group {
     pub title: &'static str,
     /// The rows that the others are divided by: a short heading, and the row's label.
     pub references: Vec<(&'static str, &'static str)>,
+    /// A row that all others contain: what they have beyond it is compared, too.
+    pub floor: Option<&'static str>,
     pub rows: Vec<Row>,
 }
 
@@ -80,6 +83,7 @@ pub fn all() -> Vec<Group> {
         round_trip::groups(),
         saturate::groups(),
         attached::groups(),
+        take_over::groups(),
     ]
     .into_iter()
     .flatten()

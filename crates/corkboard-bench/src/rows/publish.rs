@@ -5,6 +5,8 @@
 //! stores a coarse time stamp, which no peer does. iceoryx2's publish/subscribe has one subscriber,
 //! because without any it delivers nothing.
 
+use std::sync::atomic::{Ordering, fence};
+
 use anyhow::Result;
 
 use super::{Group, Row, Run};
@@ -28,12 +30,14 @@ const BLACKBOARD: &str = "iceoryx2 blackboard";
 const PUB_SUB: &str = "iceoryx2 pub/sub, one subscriber";
 const LMDB: &str = "LMDB, no sync";
 pub const LOAN: &str = "corkboard, Loan::publish alone";
+const LOAN_BEHIND: &str = "corkboard, Loan::publish right behind the fill";
 const ORIGINAL: &str = "the original's algorithm";
 
 pub fn groups() -> Vec<Group> {
     let group = |title, rows: [Vec<Row>; 3]| Group {
         title,
         references: vec![("memcpy", MEMCPY), ("mmap-sync", MMAP_SYNC)],
+        floor: None,
         rows: rows.into_iter().flatten().collect(),
     };
     let mut short = ours(SHORT, SMALL);
@@ -53,8 +57,10 @@ pub fn groups() -> Vec<Group> {
         Group {
             title: LOAN_TITLE,
             references: vec![("iceoryx2", "iceoryx2 pub/sub, send alone")],
+            floor: None,
             rows: vec![
                 Row::new(LOAN, |run| Ok(loan(run, Timed::Publication)?.into())),
+                Row::new(LOAN_BEHIND, |run| Ok(loan(run, Timed::Behind)?.into())),
                 Row::new("iceoryx2 pub/sub, send alone", |run| {
                     Ok(iceoryx2::send_loan(run.effort, run.scratch)?.into())
                 }),
@@ -126,9 +132,13 @@ fn peers<const LEN: usize>() -> Vec<Row> {
     ]
 }
 
+#[derive(Clone, Copy)]
 enum Timed {
     Everything,
+    /// From when the fill's stores have left the processor.
     Publication,
+    /// From the fill's last instruction, with its last stores still on their way.
+    Behind,
 }
 
 /// A loan of 1 MiB is taken, filled from the source, and published, each timed by itself.
@@ -141,12 +151,15 @@ fn loan(run: Run, timed: Timed) -> Result<Summary> {
         let start = ticks();
         let mut loan = writer.loan(LONG).expect("corkboard loans");
         loan.copy_from_slice(value);
+        if matches!(timed, Timed::Publication) {
+            fence(Ordering::SeqCst);
+        }
         let filled = ticks();
         loan.publish().expect("corkboard publishes");
         let end = ticks();
         match timed {
             Timed::Everything => end - start,
-            Timed::Publication => end - filled,
+            Timed::Publication | Timed::Behind => end - filled,
         }
     }))
 }

@@ -29,6 +29,7 @@ pub fn groups() -> Vec<Group> {
             ("mmap-sync", MMAP_SYNC),
             ("ringfire", RINGFIRE),
         ],
+        floor: Some(FOLD),
         rows: vec![
             Row::new(FOLD, |run| Ok(floors::fold::<SHORT>(run.effort).into())),
             ours(Shape::unverified(SMALL)),

@@ -25,11 +25,9 @@ use crate::process::{FAR, NEAR, Peer, say_ready};
 use crate::scratch::Scratch;
 
 pub const SPINNING: &str = "round trip 64 B, spinning";
-/// Sleeping on one core: how long a pause, and how many rounds. The far side cannot be awake there
-/// while the near side runs, so a short pause suffices, and caches stay warm.
-const TOGETHER: (Duration, usize) = (Duration::from_micros(100), 10_000);
-/// Sleeping on two cores.
-const APART: (Duration, usize) = (Duration::from_millis(2), 1_000);
+/// How long a pause before each sleeping round, and how many rounds.
+const IDLE: Duration = Duration::from_millis(2);
+const SLEEPING_ROUNDS: usize = 1_000;
 
 pub const SLEEPING: &str = "round trip 64 B, sleeping, on one core";
 const SLEEPING_APART: &str = "round trip 64 B, sleeping, on two cores";
@@ -107,6 +105,7 @@ pub fn groups() -> Vec<Group> {
         Group {
             title: SPINNING,
             references: vec![("lines", LINES), ("ringfire", RING), ("iceoryx2", PUB_SUB)],
+            floor: None,
             rows: vec![
                 spinning(LINES, &["cache-lines"], CacheLines::open),
                 spinning_boards(Shape::unverified(SMALL)),
@@ -126,6 +125,7 @@ fn sleeping_group(title: &'static str, core: usize) -> Group {
     Group {
         title,
         references: vec![("futex", FUTEX), ("iceoryx2", EVENT)],
+        floor: None,
         rows: vec![
             sleeping(FUTEX, core, &["futexes"], Futexes::open),
             sleeping_boards(Shape::verified(SMALL), core),
@@ -134,7 +134,7 @@ fn sleeping_group(title: &'static str, core: usize) -> Group {
             Row::new("Unix stream socket", move |run| {
                 let (mut near, far) = Socket::pair()?;
                 let peer = Peer::spawn(run.scratch, core, &["socket", "socket"], Stdio::from(far))?;
-                slept(run, core, &mut near, peer)
+                slept(run, &mut near, peer)
             }),
         ],
     }
@@ -161,7 +161,7 @@ fn sleeping<L: Link + 'static>(
         let (mut near, peer) = connect(run.scratch, core, role, |name| {
             open(run.scratch, name, Side::Near)
         })?;
-        slept(run, core, &mut near, peer)
+        slept(run, &mut near, peer)
     })
 }
 
@@ -175,7 +175,7 @@ fn spinning_boards(shape: Shape) -> Row {
 fn sleeping_boards(shape: Shape, core: usize) -> Row {
     Row::new(shape.label(), move |run| {
         let (mut near, peer) = connect_boards::<true>(run.scratch, core, shape)?;
-        slept(run, core, &mut near, peer)
+        slept(run, &mut near, peer)
     })
 }
 
@@ -185,10 +185,9 @@ fn spun(run: Run, near: &mut impl Link, peer: Peer) -> Result<Outcome> {
     Ok(summary.into())
 }
 
-fn slept(run: Run, core: usize, near: &mut impl Link, mut peer: Peer) -> Result<Outcome> {
+fn slept(run: Run, near: &mut impl Link, mut peer: Peer) -> Result<Outcome> {
     peer.await_ready()?;
-    let (idle, rounds) = if core == NEAR { TOGETHER } else { APART };
-    let slept = sleep(near, run.effort.samples(rounds), idle, &peer)?;
+    let slept = sleep(near, run.effort.samples(SLEEPING_ROUNDS), IDLE, &peer)?;
     peer.finish()?;
     Ok(Outcome {
         summary: slept.summary,

@@ -24,6 +24,8 @@ use crate::scratch::{Scratch, SharedPage};
 pub const TITLE: &str = "read 64 B from a saturating writer";
 pub const TORN: &str = "torn";
 pub const BACKWARDS: &str = "backwards";
+/// How often a read began again because the writer was faster, for 100 distinct values.
+pub const RETRIES: &str = "retries per 100";
 
 /// The writer's orders.
 #[derive(Args, Clone, Debug)]
@@ -71,6 +73,7 @@ pub fn groups() -> Vec<Group> {
     vec![Group {
         title: TITLE,
         references: vec![],
+        floor: None,
         rows: shapes
             .map(|shape| Row::new(shape.label(), move |run| saturated(run, shape)))
             .into(),
@@ -123,6 +126,7 @@ fn saturated(run: Run, shape: Shape) -> Result<Outcome> {
         facts: vec![
             (TORN, torn as f64),
             (BACKWARDS, backwards as f64),
+            (RETRIES, reader.retries() as f64 * 100.0 / distinct as f64),
             ("distinct values", distinct as f64),
             ("unchanged reads", unchanged as f64),
             ("million values a second", millions_a_second(distinct)),

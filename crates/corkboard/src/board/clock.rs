@@ -29,29 +29,30 @@ impl Clock {
     pub(super) fn now(&mut self) -> (u64, u64) {
         match self.kind {
             Timestamp::None => (0, 0),
-            kind => self.read(kind),
+            Timestamp::Coarse => {
+                let now = nanoseconds(ClockId::MonotonicCoarse);
+                if now != self.known.0 {
+                    self.learn(now, ClockId::RealtimeCoarse);
+                }
+                self.known
+            }
+            Timestamp::Precise => self.precise(),
         }
     }
 
     #[inline(never)]
-    fn read(&mut self, kind: Timestamp) -> (u64, u64) {
-        match kind {
-            Timestamp::None => (0, 0),
-            Timestamp::Coarse => {
-                let now = nanoseconds(ClockId::MonotonicCoarse);
-                if now != self.known.0 {
-                    self.known = (now, nanoseconds(ClockId::RealtimeCoarse));
-                }
-                self.known
-            }
-            Timestamp::Precise => {
-                let now = nanoseconds(ClockId::Monotonic);
-                if now.saturating_sub(self.known.0) > TRUST_NS {
-                    self.known = (now, nanoseconds(ClockId::Realtime));
-                }
-                (now, self.known.1 + now.saturating_sub(self.known.0))
-            }
+    fn precise(&mut self) -> (u64, u64) {
+        let now = nanoseconds(ClockId::Monotonic);
+        if now.saturating_sub(self.known.0) > TRUST_NS {
+            self.learn(now, ClockId::Realtime);
         }
+        (now, self.known.1 + now.saturating_sub(self.known.0))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn learn(&mut self, monotonic: u64, real: ClockId) {
+        self.known = (monotonic, nanoseconds(real));
     }
 }
 

@@ -274,10 +274,15 @@ pub(super) fn take_waiting(waiting: &AtomicU64, published: u32) -> bool {
     if seen == 0 {
         return false;
     }
+    take_down(waiting, seen, published);
+    true
+}
+
+#[cold]
+fn take_down(waiting: &AtomicU64, seen: u64, published: u32) {
     if seen as u32 != published {
         let _ = waiting.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
-    true
 }
 
 #[cfg(all(test, loom))]

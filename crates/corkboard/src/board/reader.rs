@@ -72,6 +72,7 @@ pub struct Reader {
     expected: WipedWord,
     spins: u32,
     sleeps: u32,
+    retries: u64,
     label: String,
     /// Bytes at each slot's beginning that are known to be in memory.
     present: Vec<usize>,
@@ -119,6 +120,7 @@ impl Reader {
             expected: WipedWord::new().map_err(|errno| board.os("open", errno))?,
             spins: FIRST_SPINS,
             sleeps: 0,
+            retries: 0,
             label,
             present: vec![0; board.slots()],
             held: Held::new(Arc::new(board)),
@@ -200,6 +202,12 @@ impl Reader {
         is_alive().unwrap_or(false)
     }
 
+    /// How often a read of this handle had to begin again because the writer was faster: it
+    /// published, or began to overwrite, what was just being copied or pinned.
+    pub fn retries(&self) -> u64 {
+        self.retries
+    }
+
     /// The newest value, `None` before the first publication.
     ///
     /// # Errors
@@ -231,9 +239,13 @@ impl Reader {
     /// # If a process dies
     /// *Recovers*: a value published by a writer that died before waking is seen within 50 ms.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Snapshot<'_>>> {
-        let since = timeout.map(|_| Instant::now());
         let mut futile = 0;
-        self.spin();
+        // The clock is read only by who has to wait.
+        let mut since = None;
+        if self.spins > 0 && !self.is_newer() {
+            since = timeout.map(|_| Instant::now());
+            self.spin();
+        }
         loop {
             self.board().check_usable(READ)?;
             if self.is_newer() {
@@ -249,7 +261,11 @@ impl Reader {
             }
             let left = match (timeout, since) {
                 (Some(timeout), Some(since)) => timeout.saturating_sub(since.elapsed()),
-                _ => Duration::MAX,
+                (Some(timeout), None) => {
+                    since = Some(Instant::now());
+                    timeout
+                }
+                (None, _) => Duration::MAX,
             };
             if left.is_zero() {
                 return Ok(None);
@@ -404,6 +420,7 @@ impl Reader {
             // The private copy is no longer what was held.
             self.held.clear();
             let Some(found) = found else {
+                self.retries += 1;
                 self.board().check_usable(READ)?;
                 // The latest slot is never marked (I1): the next look finds another one.
                 if stale.again(sequence) {
@@ -444,6 +461,7 @@ impl Reader {
                 hook::point("pin.held");
                 return self.accept(slot, sequence, word);
             }
+            self.retries += 1;
             // The latest slot is never marked (I1), so a mismatch means that it is latest no more.
             stale += u32::from(self.board().latest().load(Ordering::Acquire) == word);
             if stale > MAX_STALE {
@@ -507,6 +525,7 @@ impl Reader {
             let mut words = [0; DESCRIPTOR_LEN / 8];
             read_words_at(&files.data, &mut words, at, &object)?;
             if words[STAMP / 8] != sequence {
+                self.retries += 1;
                 // The latest slot is never marked (I1), so a mismatch means that it is latest no
                 // more: the next look must find another one.
                 if stale.again(word) {
@@ -531,6 +550,7 @@ impl Reader {
             let mut stamp = [0];
             read_words_at(&files.data, &mut stamp, at + STAMP, &object)?;
             if stamp[0] != sequence {
+                self.retries += 1;
                 continue;
             }
             self.seen = sequence;

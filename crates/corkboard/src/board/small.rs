@@ -95,15 +95,7 @@ impl<'a> SmallSlot<'a> {
                 Some(line) => line,
                 None => payload_rest,
             };
-            let (words, tail) = rest.as_chunks::<8>();
-            for (to, word) in to.iter().zip(words) {
-                to.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
-            }
-            if !tail.is_empty() {
-                let mut last = [0; 8];
-                last[..tail.len()].copy_from_slice(tail);
-                to[words.len()].store(u64::from_ne_bytes(last), Ordering::Relaxed);
-            }
+            fill_rest(to, rest);
         }
     }
 
@@ -127,5 +119,19 @@ impl<'a> SmallSlot<'a> {
                 *to = word.load(Ordering::Relaxed);
             }
         }
+    }
+}
+
+/// Stores fewer bytes than a line has. Apart, so that whole lines need fewer registers.
+#[inline(never)]
+fn fill_rest(to: &[AtomicU64], rest: &[u8]) {
+    let (words, tail) = rest.as_chunks::<8>();
+    for (to, word) in to.iter().zip(words) {
+        to.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+    }
+    if !tail.is_empty() {
+        let mut last = [0; 8];
+        last[..tail.len()].copy_from_slice(tail);
+        to[words.len()].store(u64::from_ne_bytes(last), Ordering::Relaxed);
     }
 }

@@ -33,9 +33,9 @@ use crate::sys::{lock, wait};
 /// After so many publications that nobody waited for, readers that sleep again pay for the fence.
 const UNWAITED: u32 = 1000;
 const ROUNDS: usize = 10_000;
-/// Beyond this capacity in bytes, few slots in use are worth more than few looks at the pins.
+/// Beyond this capacity in bytes, a look at the pins is nothing beside the copy, and slots are
+/// reserved one by one: while nobody pins, two take turns, which is the least for near caches.
 const MANY_SLOTS_CAPACITY: usize = 64 << 10;
-const FEW_SLOTS: usize = 3;
 const SHARED_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const WRITE: &str = "write to";
 
@@ -308,6 +308,13 @@ impl Writer {
         self.board().geometry.writer_mode == WriterMode::Exclusive
     }
 
+    /// Whether one look at the pins should serve several publications: they must be short, and
+    /// this handle's.
+    #[inline]
+    fn reserves_many(&self) -> bool {
+        self.has_turn() && self.board().geometry.capacity <= MANY_SLOTS_CAPACITY
+    }
+
     /// Publishes in this handle's turn.
     #[inline]
     fn publish_next(&mut self, value: &[u8]) -> Result<u64> {
@@ -375,7 +382,7 @@ impl Writer {
         self.reserved.pop();
         protocol::stamp(self.board().stamp(slot), sequence);
         self.make_latest(slot, sequence);
-        if self.reserved.last().is_none() && self.has_turn() {
+        if self.reserved.last().is_none() && self.reserves_many() {
             // Now, while readers are busy with this value, rather than before the next one. What
             // goes wrong goes wrong again there, and is reported.
             let _ = self.reserve_more();
@@ -384,7 +391,7 @@ impl Writer {
     }
 
     /// Tells everyone of a slot that is complete and stamped.
-    #[inline]
+    #[inline(always)]
     fn make_latest(&mut self, slot: usize, sequence: u64) {
         let board = &*self.held.board;
         hook::point("publish.stamped");
@@ -398,22 +405,40 @@ impl Writer {
         // Pairs with the waiter's fence, which is heavy unless it knows that we make ours: either
         // we see the flag or it the new value.
         barrier::light(if is_fenced { Side::Both } else { self.side });
-        if protocol::take_waiting(waiting, word as u32) {
+        let is_awaited = protocol::take_waiting(waiting, word as u32);
+        // Pairs with the remover's heavy fence: either it marks what we stored, or we do.
+        let is_live = board.state().load(Ordering::Relaxed) == STATE_LIVE;
+        self.latest = (slot, sequence);
+        if is_awaited || is_fenced {
+            self.attend(is_awaited);
+        }
+        if !is_live {
+            self.mark_gone();
+        }
+    }
+
+    /// Wakes those who wait, and ends the fences when nobody has waited for long.
+    #[cold]
+    #[inline(never)]
+    fn attend(&mut self, is_awaited: bool) {
+        if is_awaited {
             self.unwaited = 0;
             hook::point("publish.waking");
-            wait::wake_low(latest);
-        } else if is_fenced {
-            self.unwaited += 1;
-            if self.unwaited > UNWAITED {
-                self.unwaited = 0;
-                protocol::end_fences(fenced, waiting);
-            }
+            wait::wake_low(self.board().latest());
+            return;
         }
-        // Pairs with the remover's heavy fence: either it marks what we stored, or we do.
-        if board.state().load(Ordering::Relaxed) != STATE_LIVE {
-            files::mark_gone(&board.data, &board.geometry);
+        self.unwaited += 1;
+        if self.unwaited > UNWAITED {
+            self.unwaited = 0;
+            let [waiting, fenced] = self.readers.wake_words();
+            protocol::end_fences(fenced, waiting);
         }
-        self.latest = (slot, sequence);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn mark_gone(&self) {
+        files::mark_gone(&self.board().data, &self.board().geometry);
     }
 
     #[inline]
@@ -441,10 +466,7 @@ impl Writer {
     #[inline(never)]
     fn reserve_more(&mut self) -> Result<usize> {
         let count = self.board().slots();
-        let wanted = match self.board().geometry.capacity {
-            ..=MANY_SLOTS_CAPACITY => BATCH,
-            _ => FEW_SLOTS,
-        };
+        let wanted = if self.reserves_many() { BATCH } else { 1 };
         let mut avoid = self.pinned;
         // There are more slots than pins, so each look finds a free one, though not always among
         // those tried: readers may announce pins that they then do not take.

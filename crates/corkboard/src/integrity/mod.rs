@@ -30,6 +30,7 @@ const PIECE: usize = 8 << 10;
 /// assert_eq!(crc64(b"123456789", 0), 0x995D_C9BB_DF19_39FA);
 /// assert_eq!(crc64(b"56789", crc64(b"1234", 0)), crc64(b"123456789", 0));
 /// ```
+#[inline]
 pub fn crc64(bytes: &[u8], previous: u64) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if bytes.len() <= SHORT
@@ -76,6 +77,7 @@ pub(crate) unsafe fn copy_crc64(to: *mut u8, from: &[u8], previous: u64) -> u64 
     crc
 }
 
+#[inline(never)]
 fn bulk(bytes: &[u8], previous: u64) -> u64 {
     if previous == 0 {
         return crc_fast::checksum(CrcAlgorithm::Crc64Xz, bytes);
@@ -113,6 +115,13 @@ mod tests {
         #[test]
         fn short_inputs_match_the_definition(bytes in proptest::collection::vec(any::<u8>(), 0..130), previous: u64) {
             prop_assert_eq!(crc64(&bytes, previous), reference(&bytes, previous));
+        }
+
+        #[test]
+        fn a_cache_line_matches_the_definition(line in proptest::array::uniform32(any::<[u8; 2]>()), previous: u64) {
+            let line = line.as_flattened();
+            prop_assert_eq!(crc64(line, 0), reference(line, 0));
+            prop_assert_eq!(crc64(line, previous), reference(line, previous));
         }
 
         #[test]

@@ -5,8 +5,8 @@
 //! are folded one by one: `docs/design.md` names the source of the method.
 
 use std::arch::x86_64::{
-    __m128i, _mm_clmulepi64_si128, _mm_extract_epi64, _mm_set_epi64x, _mm_slli_si128,
-    _mm_srli_si128, _mm_xor_si128,
+    __m128i, _mm_clmulepi64_si128, _mm_cvtsi64_si128, _mm_extract_epi64, _mm_loadu_si128,
+    _mm_set_epi64x, _mm_slli_si128, _mm_srli_si128, _mm_xor_si128,
 };
 
 /// The polynomial without its highest term, highest degree in the highest bit.
@@ -57,6 +57,31 @@ const fn quotient() -> u64 {
 /// As [`crc64`](super::crc64); quickest up to a few hundred bytes.
 #[target_feature(enable = "pclmulqdq,sse4.1")]
 pub(super) fn crc64(bytes: &[u8], previous: u64) -> u64 {
+    match bytes.try_into() {
+        Ok(line) => one_line(line, previous),
+        Err(_) => any_length(bytes, previous),
+    }
+}
+
+/// A cache line, which is what short values often are: no fold waits for another.
+#[target_feature(enable = "pclmulqdq,sse4.1")]
+#[inline]
+fn one_line(line: &[u8; 64], previous: u64) -> u64 {
+    let constants = constants();
+    // SAFETY: a quarter of the line; the instruction needs no alignment.
+    let at = |part: usize| unsafe { _mm_loadu_si128(line.as_ptr().add(16 * part).cast()) };
+    let first = _mm_xor_si128(at(0), _mm_cvtsi64_si128(!previous as i64));
+    let early = _mm_xor_si128(
+        shift_by(first, constants.fold_384),
+        shift_by(at(1), constants.fold_256),
+    );
+    let late = _mm_xor_si128(shift_by(at(2), constants.fold_128), at(3));
+    !reduce_by(_mm_xor_si128(early, late), constants)
+}
+
+#[target_feature(enable = "pclmulqdq,sse4.1")]
+#[inline(never)]
+fn any_length(bytes: &[u8], previous: u64) -> u64 {
     let start = !previous;
     let len = bytes.len();
     if len < 8 {
@@ -90,13 +115,6 @@ pub(super) fn crc64(bytes: &[u8], previous: u64) -> u64 {
         (sum, &bytes[lead + 16..])
     };
     let (pieces, _) = rest.as_chunks::<16>();
-    if let (0, [second, third, fourth]) = (lead, pieces) {
-        // A cache line, which is what short values often are: no fold waits for another.
-        let at = |piece: &[u8; 16]| block(u128::from_le_bytes(*piece));
-        let early = _mm_xor_si128(shift(sum, FOLD_384), shift(at(second), FOLD_256));
-        let late = _mm_xor_si128(shift(at(third), FOLD_128), at(fourth));
-        return !reduce(_mm_xor_si128(early, late));
-    }
     for piece in pieces {
         sum = fold(sum, block(u128::from_le_bytes(*piece)));
     }
@@ -116,8 +134,14 @@ fn fold(sum: __m128i, next: __m128i) -> __m128i {
 
 /// A block moved over as many bits as `by` is for.
 #[target_feature(enable = "pclmulqdq,sse4.1")]
+#[inline]
 pub(super) fn shift(block: __m128i, by: (u64, u64)) -> __m128i {
-    let by = _mm_set_epi64x(by.1 as i64, by.0 as i64);
+    shift_by(block, pair(by))
+}
+
+#[target_feature(enable = "pclmulqdq,sse4.1")]
+#[inline]
+fn shift_by(block: __m128i, by: __m128i) -> __m128i {
     let low = _mm_clmulepi64_si128::<0x00>(block, by);
     let high = _mm_clmulepi64_si128::<0x11>(block, by);
     _mm_xor_si128(low, high)
@@ -125,15 +149,52 @@ pub(super) fn shift(block: __m128i, by: (u64, u64)) -> __m128i {
 
 /// The remainder of 128 bits, by Barrett's method.
 #[target_feature(enable = "pclmulqdq,sse4.1")]
+#[inline]
 pub(super) fn reduce(sum: __m128i) -> u64 {
-    let fold = _mm_set_epi64x(0, FOLD_128.1 as i64);
+    reduce_by(sum, constants())
+}
+
+#[target_feature(enable = "pclmulqdq,sse4.1")]
+#[inline]
+fn reduce_by(sum: __m128i, constants: &Constants) -> u64 {
     let sum = _mm_xor_si128(
-        _mm_clmulepi64_si128::<0x00>(sum, fold),
+        _mm_clmulepi64_si128::<0x10>(sum, constants.fold_128),
         _mm_srli_si128::<8>(sum),
     );
-    let by = _mm_set_epi64x(REFLECTED as i64, QUOTIENT as i64);
-    let quotient = _mm_clmulepi64_si128::<0x00>(sum, by);
-    let product = _mm_clmulepi64_si128::<0x10>(quotient, by);
+    let quotient = _mm_clmulepi64_si128::<0x00>(sum, constants.barrett);
+    let product = _mm_clmulepi64_si128::<0x10>(quotient, constants.barrett);
     let top = _mm_xor_si128(product, _mm_slli_si128::<8>(quotient));
     _mm_extract_epi64::<1>(_mm_xor_si128(top, sum)) as u64
+}
+
+/// Multipliers as the instructions take them.
+struct Constants {
+    fold_128: __m128i,
+    fold_256: __m128i,
+    fold_384: __m128i,
+    barrett: __m128i,
+}
+
+static CONSTANTS: Constants = Constants {
+    fold_128: pair(FOLD_128),
+    fold_256: pair(FOLD_256),
+    fold_384: pair(FOLD_384),
+    barrett: pair((QUOTIENT, REFLECTED)),
+};
+
+const fn pair((low, high): (u64, u64)) -> __m128i {
+    // SAFETY: any 16 bytes make a vector.
+    unsafe { std::mem::transmute((high as u128) << 64 | low as u128) }
+}
+
+/// The constants, from memory. If the compiler knew them it would build their halves one by one in
+/// registers, which keeps the very unit busy that multiplies.
+#[inline(always)]
+fn constants() -> &'static Constants {
+    let mut place: *const Constants = &CONSTANTS;
+    // SAFETY: no instruction at all, and the place stays what it was.
+    unsafe {
+        std::arch::asm!("/* {0} */", inout(reg) place, options(pure, readonly, nostack, preserves_flags));
+        &*place
+    }
 }
