@@ -16,7 +16,7 @@ use crate::payload::LONG;
 use crate::process;
 use crate::report::{self, significant};
 use crate::rows::{self, Outcome, Run};
-use crate::rows::{attached, publish, read, round_trip, saturate, take_over};
+use crate::rows::{attached, lock, publish, read, round_trip, saturate, take_over};
 use crate::scratch::Scratch;
 use crate::{Arguments, write_json};
 
@@ -185,6 +185,51 @@ fn thresholds() -> Vec<Threshold> {
         Value::Percentile99((take_over::TITLE, take_over::LABEL.into())),
         20.0,
     );
+    at_most(
+        "read lock and unlock, of the bare fcntl calls",
+        ratio(lock::ALONE, lock::READ, lock::BARE_READ),
+        1.5,
+    );
+    at_most(
+        "lock hand-over on one core, of a bare futex's",
+        ratio(lock::HAND_OVER, lock::NAMED, round_trip::FUTEX),
+        3.0,
+    );
+    at_most(
+        "lock hand-over on one core, of 15 ms polling",
+        ratio(lock::HAND_OVER, lock::NAMED, lock::POLLING),
+        1.0 / 200.0,
+    );
+    at_most(
+        "event round trip sleeping on one core, of iceoryx2's event",
+        ratio(
+            round_trip::SLEEPING,
+            round_trip::OUR_EVENT,
+            round_trip::EVENT,
+        ),
+        1.0,
+    );
+    at_most(
+        "a writer among eight readers without pause, longest ms",
+        Value::Worst(
+            (lock::AMONG, lock::WRITER_AMONG_READERS.into()),
+            lock::LONGEST,
+        ),
+        50.0,
+    );
+    for label in lock::TIME_OUT_ROWS {
+        let key = || (lock::TIME_OUTS, label.to_owned());
+        at_most(
+            &format!("time-outs that were early, {label}"),
+            Value::Worst(key(), lock::EARLY),
+            0.0,
+        );
+        at_most(
+            &format!("latest time-out, ms, {label}"),
+            Value::Worst(key(), lock::LONGEST),
+            5.0,
+        );
+    }
     // Once a round, give or take what one slice that ran out adds.
     let key = (round_trip::SLEEPING, verified_small);
     all.push(Threshold {

@@ -5,6 +5,7 @@ mod check;
 mod clock;
 mod floors;
 mod link;
+mod locks;
 mod measure;
 mod payload;
 mod peers;
@@ -71,6 +72,8 @@ enum Part {
     Far(rows::round_trip::Far),
     Publish(rows::saturate::Writing),
     StandBy(rows::take_over::Standing),
+    Hand(rows::lock::Handing),
+    Crowd(rows::lock::Crowd),
 }
 
 fn main() -> ExitCode {
@@ -97,6 +100,8 @@ fn play(scratch: &Path, core: usize, part: &Part) -> Result<ExitCode> {
         Part::Far(far) => far.play(&scratch)?,
         Part::Publish(writing) => writing.play(&scratch)?,
         Part::StandBy(standing) => standing.play(&scratch)?,
+        Part::Hand(handing) => handing.play(&scratch)?,
+        Part::Crowd(crowd) => crowd.play(&scratch)?,
     }
     Ok(ExitCode::SUCCESS)
 }

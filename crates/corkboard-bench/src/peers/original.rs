@@ -73,7 +73,7 @@ impl Block {
 }
 
 /// Opens a lock file, creating it when it is absent; closing it unlocks.
-fn lock(path: &Path, operation: FlockOperation) -> Result<File> {
+pub fn lock(path: &Path, operation: FlockOperation) -> Result<File> {
     loop {
         let file = OpenOptions::new()
             .read(true)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::{Group, Outcome, Row, Run};
+use super::{Group, Outcome, Row, Run, lock};
 use crate::board::{Boards, LARGE, SMALL, Shape};
 use crate::floors::{CacheLines, Futexes};
 use crate::link::{Link, Side, echo, sleep, spin};
@@ -33,9 +33,10 @@ pub const SLEEPING: &str = "round trip 64 B, sleeping, on one core";
 const SLEEPING_APART: &str = "round trip 64 B, sleeping, on two cores";
 pub const RING: &str = "ringfire ring";
 pub const PUB_SUB: &str = "iceoryx2 pub/sub";
+pub const OUR_EVENT: &str = "corkboard event (no value)";
 pub const EVENT: &str = "iceoryx2 event (no value)";
 const LINES: &str = "two bare cache lines";
-const FUTEX: &str = "two bare futexes";
+pub const FUTEX: &str = "two bare futexes";
 
 /// What the far side of a round trip is to open. Every variant names the link's files.
 #[derive(Subcommand, Clone, Debug)]
@@ -55,6 +56,9 @@ pub enum Far {
         name: String,
     },
     Events {
+        name: String,
+    },
+    OurEvents {
         name: String,
     },
     CacheLines {
@@ -93,6 +97,7 @@ impl Far {
             Self::Rings { name } => play(Rings::open(scratch, name, far)?),
             Self::Services { name } => play(Services::open(scratch, name, far)?),
             Self::Events { name } => play(Events::open(scratch, name, far)?),
+            Self::OurEvents { name } => play(lock::Events::open(scratch, name, far)?),
             Self::CacheLines { name } => play(CacheLines::open(scratch, name, far)?),
             Self::Futexes { name } => play(Futexes::open(scratch, name, far)?),
             Self::Socket { .. } => play(Socket::inherited()?),
@@ -127,9 +132,10 @@ fn sleeping_group(title: &'static str, core: usize) -> Group {
         references: vec![("futex", FUTEX), ("iceoryx2", EVENT)],
         floor: None,
         rows: vec![
-            sleeping(FUTEX, core, &["futexes"], Futexes::open),
+            futexes(core),
             sleeping_boards(Shape::verified(SMALL), core),
             sleeping_boards(Shape::verified(LARGE), core),
+            sleeping(OUR_EVENT, core, &["our-events"], lock::Events::open),
             sleeping(EVENT, core, &["events"], Events::open),
             Row::new("Unix stream socket", move |run| {
                 let (mut near, far) = Socket::pair()?;
@@ -138,6 +144,11 @@ fn sleeping_group(title: &'static str, core: usize) -> Group {
             }),
         ],
     }
+}
+
+/// The price of sleeping and being woken, whatever for.
+pub fn futexes(core: usize) -> Row {
+    sleeping(FUTEX, core, &["futexes"], Futexes::open)
 }
 
 type Open<L> = fn(&Scratch, &str, Side) -> Result<L>;
@@ -185,9 +196,19 @@ fn spun(run: Run, near: &mut impl Link, peer: Peer) -> Result<Outcome> {
     Ok(summary.into())
 }
 
-fn slept(run: Run, near: &mut impl Link, mut peer: Peer) -> Result<Outcome> {
+pub fn slept(run: Run, near: &mut impl Link, peer: Peer) -> Result<Outcome> {
+    slept_rounds(run, near, peer, SLEEPING_ROUNDS)
+}
+
+/// As [`slept`], with so many rounds at usual effort.
+pub fn slept_rounds(
+    run: Run,
+    near: &mut impl Link,
+    mut peer: Peer,
+    rounds: usize,
+) -> Result<Outcome> {
     peer.await_ready()?;
-    let slept = sleep(near, run.effort.samples(SLEEPING_ROUNDS), IDLE, &peer)?;
+    let slept = sleep(near, run.effort.samples(rounds), IDLE, &peer)?;
     peer.finish()?;
     Ok(Outcome {
         summary: slept.summary,

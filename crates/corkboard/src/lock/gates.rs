@@ -15,6 +15,7 @@
 //! If a process dies: the kernel releases its bytes, and rings no bell. Whoever waits looks again
 //! after a [`SLICE`].
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -43,7 +44,7 @@ use crate::sys::process::{Generation, ParentsFile};
 /// Who waits looks this often whether the one it waits for has died.
 pub(super) const SLICE: Duration = Duration::from_millis(5);
 /// For how long a writer lets readers go first.
-const COURTESY: Duration = Duration::from_millis(10);
+const COURTESY: Duration = Duration::from_millis(1);
 /// A file's time of change may stand still for so long while it changes.
 const CLOCK_TICK: Duration = Duration::from_millis(20);
 
@@ -243,16 +244,22 @@ impl Gates {
         if attempt().map_err(|errno| self.failed(errno))? {
             return Ok(true);
         }
-        let has_it = self.wait(Bell::Gate, deadline, Note::AwaitsRead, || {
-            if attempt()? {
-                return Ok(true);
-            }
-            // Said again each time: a writer that saw no claim a moment ago may have said so.
-            if lock::try_share(file, TURN)? {
-                bells.set_claimed(true);
-            }
-            Ok(false)
-        });
+        let has_it = self.wait(
+            Bell::Gate,
+            deadline,
+            || SLICE,
+            Note::AwaitsRead,
+            || {
+                if attempt()? {
+                    return Ok(true);
+                }
+                // Said again each time: a writer that saw no claim a moment ago may have said so.
+                if lock::try_share(file, TURN)? {
+                    bells.set_claimed(true);
+                }
+                Ok(false)
+            },
+        );
         if !matches!(deadline, Deadline::Now) {
             let _ = lock::unlock(file, TURN);
             bells.ring(file, Bell::Gate);
@@ -262,8 +269,8 @@ impl Gates {
 
     fn enter_write(&self, deadline: Deadline) -> Result<bool> {
         let (file, bells) = (self.file.as_fd(), self.bells());
-        let mut courtesy = None;
-        let mut is_claimed = || -> std::result::Result<bool, Errno> {
+        let courtesy = Cell::new(None);
+        let is_claimed = || -> std::result::Result<bool, Errno> {
             if !bells.is_claimed() {
                 return Ok(false);
             }
@@ -271,12 +278,18 @@ impl Gates {
                 bells.set_claimed(false);
                 return Ok(false);
             }
-            let since = courtesy.get_or_insert_with(Instant::now);
+            let since = courtesy.get().unwrap_or_else(Instant::now);
+            courtesy.set(Some(since));
             Ok(since.elapsed() < COURTESY)
         };
-        let mut pass_gate = || Ok(!is_claimed()? && lock::try_lock(file, GATE)?);
+        let pass_gate = || Ok(!is_claimed()? && lock::try_lock(file, GATE)?);
+        // The end of courtesy rings no bell.
+        let slice = || match courtesy.get().map(|since: Instant| since.elapsed()) {
+            Some(since) if since < COURTESY => COURTESY - since,
+            _ => SLICE,
+        };
         let has_gate = pass_gate().map_err(|errno| self.failed(errno))?
-            || self.wait(Bell::Gate, deadline, Note::AwaitsWrite, &mut pass_gate)?;
+            || self.wait(Bell::Gate, deadline, slice, Note::AwaitsWrite, pass_gate)?;
         if !has_gate {
             return Ok(false);
         }
@@ -285,7 +298,7 @@ impl Gates {
         let attempt = || lock::try_lock(file, BODY);
         let has_body = match attempt() {
             Ok(true) => return Ok(true),
-            Ok(false) => self.wait(Bell::Body, deadline, Note::AwaitsWrite, attempt),
+            Ok(false) => self.wait(Bell::Body, deadline, || SLICE, Note::AwaitsWrite, attempt),
             Err(errno) => Err(self.failed(errno)),
         };
         if !matches!(has_body, Ok(true)) {
@@ -296,11 +309,12 @@ impl Gates {
         has_body
     }
 
-    /// Tries again whenever the bell is rung, and each slice.
+    /// Tries again whenever the bell is rung, and after each slice.
     fn wait(
         &self,
         bell: Bell,
         deadline: Deadline,
+        slice: impl Fn() -> Duration,
         note: Note,
         mut attempt: impl FnMut() -> std::result::Result<bool, Errno>,
     ) -> Result<bool> {
@@ -320,7 +334,7 @@ impl Gates {
                 return has_it;
             }
             hook::point("lock.announced");
-            bells.sleep(bell, ticket, left.min(SLICE), &mut patience);
+            bells.sleep(bell, ticket, left.min(slice()), &mut patience);
             bells.retract(file, bell);
             self.check_live()?;
             if attempt().map_err(failed)? {

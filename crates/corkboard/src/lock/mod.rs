@@ -44,8 +44,8 @@ pub(crate) use stat::{remove, wipe};
 /// A handle on a readers-writer lock between processes.
 ///
 /// Writers do not starve: readers that come later wait for a writer that waits. Nor do readers: a
-/// reader that had to wait goes before the writers that come later. There is no order among those
-/// of one kind.
+/// writer lets those go first that have waited before it came, for a millisecond, so that none who
+/// is stopped keeps it out. There is no order among those of one kind.
 ///
 /// A handle holds the lock once. Two handles of one thread can wait for each other for ever, as
 /// two processes can.
@@ -100,7 +100,7 @@ impl RwLock {
     /// so that containers and computers that share it exclude each other.
     ///
     /// An existing file keeps its content. One that is empty, on a file system of this computer,
-    /// gets a page for waking those who wait. Elsewhere they look again, every 10 ms at most.
+    /// gets a page for waking those who wait. Elsewhere they look again, after 5 ms at most.
     ///
     /// The file is opened again when it was deleted or replaced, so that the lock is always that
     /// of the file at this path. Who deletes it while it is held lets a second holder in: do not,
