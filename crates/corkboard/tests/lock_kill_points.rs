@@ -43,14 +43,45 @@ fn child_plays_its_part_until_it_is_killed() {
 }
 
 fn start(point: &str, part: &str, space: &Space) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    let mut command = command(part, space);
+    command
+        .env("CORKBOARD_TEST_KILL_AT", point)
+        .spawn()
+        .unwrap()
+}
+
+fn command(part: &str, space: &Space) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "child_plays_its_part_until_it_is_killed"])
         .env("CORKBOARD_TEST_PART", part)
         .env("CORKBOARD_TEST_SPACE", space.path())
-        .env("CORKBOARD_TEST_KILL_AT", point)
-        .stdout(Stdio::piped())
+        .stdout(Stdio::piped());
+    command
+}
+
+/// Starts a part that stops itself at the point, and waits until it has.
+fn stopped_at(point: &str, part: &str, space: &Space) -> Child {
+    let mut command = command(part, space);
+    let child = command
+        .env("CORKBOARD_TEST_STOP_AT", point)
         .spawn()
-        .unwrap()
+        .unwrap();
+    // SAFETY: only looks at a child of ours, and leaves its status to be waited for.
+    let stopped = unsafe {
+        let mut info = std::mem::zeroed::<libc::siginfo_t>();
+        let flags = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
+        libc::waitid(libc::P_PID, child.id(), &raw mut info, flags) == 0
+            && info.si_code == libc::CLD_STOPPED
+    };
+    assert!(stopped, "{part} stops at {point}");
+    child
+}
+
+fn go_on(mut child: Child) {
+    // SAFETY: a signal to a child of ours.
+    unsafe { libc::kill(child.id() as i32, libc::SIGCONT) };
+    assert!(child.wait().unwrap().success());
 }
 
 fn assert_killed(child: Child, point: &str, part: &str) {
@@ -161,6 +192,35 @@ fn a_writer_killed_while_it_waits_for_readers_lets_readers_in_again() {
     assert!(!stat.writer_waits);
     let dead = stat.handles.iter().find(|handle| !handle.is_alive).unwrap();
     assert_eq!(dead.hold, Hold::Idle, "a dead one does nothing");
+}
+
+#[test]
+fn a_stopped_holder_keeps_the_lock_and_a_stopped_waiter_keeps_nobody_out() {
+    for suffix in ["", " at path"] {
+        let scratch = Scratch::new();
+        let space = scratch.space();
+        let open = || match suffix {
+            "" => RwLock::open(&space, NAME).unwrap(),
+            _ => RwLock::at(space.path().join("file")).unwrap(),
+        };
+        let mut lock = open();
+        let holder = stopped_at("lock.held", &format!("write{suffix}"), &space);
+        assert!(lock.try_read().unwrap().is_none());
+        let short = Duration::from_millis(30);
+        assert!(lock.write_timeout(short).unwrap().is_none());
+        go_on(holder);
+        let guard = lock.write_timeout(PATIENCE).unwrap().unwrap();
+        // A reader that has claimed a turn.
+        let waiter = stopped_at("lock.announced:2", &format!("read{suffix}"), &space);
+        drop(guard);
+        let mut others = open();
+        for _ in 0..10 {
+            assert!(others.write_timeout(PATIENCE).unwrap().is_some());
+            assert!(lock.write_timeout(PATIENCE).unwrap().is_some());
+            assert!(others.read_timeout(PATIENCE).unwrap().is_some());
+        }
+        go_on(waiter);
+    }
 }
 
 #[test]

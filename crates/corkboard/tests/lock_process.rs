@@ -16,7 +16,7 @@ use common::{Scratch, until};
 use corkboard::board::{Options, Reader, WriterMode};
 use corkboard::event::{Event, Reset};
 use corkboard::lock::{self, RwLock, State};
-use corkboard::{Space, integrity};
+use corkboard::{ErrorKind, Space, integrity};
 use witness::{Place, Witness};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,6 +73,29 @@ fn child_plays_its_part() {
             loop {
                 assert!(event.wait(Some(PATIENCE)).unwrap(), "unheard for so long");
                 witness.say(Place::Writing);
+            }
+        }
+        "closer" => {
+            for mut lock in [
+                RwLock::open(&space, NAME).unwrap(),
+                RwLock::at(directory.join("file")).unwrap(),
+            ] {
+                // SAFETY: nobody needs these descriptors but the locks, which must notice.
+                unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+                for _ in 0..2 {
+                    let error = lock.write().unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::Io);
+                    assert!(
+                        error.to_string().contains("closed its descriptor"),
+                        "{error}"
+                    );
+                    // The second time the number is another file's.
+                    let others: Vec<_> = (0..8)
+                        .map(|_| std::fs::File::open("/proc/self/exe").unwrap())
+                        .collect();
+                    std::mem::forget(others);
+                }
+                std::mem::forget(lock);
             }
         }
         "original reader" | "original writer" => original_part(&space, &part),
@@ -228,6 +251,34 @@ fn a_set_is_heard_also_when_those_who_were_woken_die() {
     }
     event.set().unwrap();
     assert!(event.wait(Some(Duration::ZERO)).unwrap());
+}
+
+#[test]
+fn each_of_many_sets_is_consumed_by_exactly_one_process() {
+    let sets = u64::from(kills()) * 10;
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let event = Event::create(&space, NAME, Reset::Auto).unwrap();
+    let workers: Vec<_> = (1..5)
+        .map(|slot| start("consumer", &scratch.0, slot))
+        .collect();
+    let witness = Witness::open(&scratch.0.join("witness"), 0);
+    let consumed = || -> u64 { witness.slots().iter().map(|slot| slot.entries).sum() };
+    for number in 1..=sets {
+        event.set().unwrap();
+        until(|| consumed() >= number);
+        assert_eq!(consumed(), number, "consumed once");
+    }
+    assert!(!event.wait(Some(Duration::ZERO)).unwrap());
+    workers.into_iter().for_each(kill);
+    assert_eq!(consumed(), sets);
+}
+
+#[test]
+fn a_lock_whose_descriptor_was_closed_says_so() {
+    let scratch = Scratch::new();
+    let mut child = start("closer", &scratch.0, 1);
+    assert!(child.wait().unwrap().success());
 }
 
 const ACCESSES: u32 = 1_000;
