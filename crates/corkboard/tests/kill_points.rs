@@ -66,8 +66,10 @@ fn open_writer(space: &Space) -> Writer {
     options.open_writer(space, NAME).unwrap()
 }
 
+/// Every other value is short, for the copy beside a large board's latest word.
 fn value(sequence: u64, capacity: usize) -> Vec<u8> {
-    vec![sequence as u8; capacity - sequence as usize % 3]
+    let longest = if sequence % 2 == 0 { 64 } else { capacity };
+    vec![sequence as u8; longest - sequence as usize % 3]
 }
 
 /// Not a test of its own: what the killed process does.
@@ -227,6 +229,9 @@ fn a_writer_killed_anywhere_in_a_publication_is_replaced() {
         } else {
             "publish.reserved:2"
         });
+        if capacity > 1024 {
+            points.extend(["publish.beside", "publish.beside:2"]);
+        }
         for point in points {
             let (_scratch, space, mut reader) = board(capacity, mode);
             die_at(point, Part::Publish, &space);
