@@ -20,7 +20,7 @@ use crate::hook;
 use crate::participants::Table;
 use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering, fence};
-use crate::sys::map::Protection;
+use crate::sys::map::{Protection, prefetch_next_line};
 use crate::sys::process::WipedWord;
 use crate::sys::watch::Watch;
 use crate::sys::{barrier, wait};
@@ -362,6 +362,9 @@ impl Reader {
     #[cold]
     #[inline(never)]
     fn look(&mut self) -> Result<()> {
+        // Where a new value goes on, whatever the board: on its way as soon as can be.
+        // SAFETY: W1.
+        prefetch_next_line(unsafe { self.watched.as_ref() });
         self.board().check_usable(READ)?;
         // Before the look at what is newer, so that it is not the word of a newer one.
         // SAFETY: W1.
