@@ -276,13 +276,15 @@ fn a_creator_finishes_what_a_killed_remover_began() {
 fn a_flipped_payload_is_corrupt_until_the_next_publication() {
     let scratch = Scratch::new();
     let space = scratch.space();
-    for capacity in [64, 5000] {
-        let name = format!("b{capacity}");
+    for (capacity, len) in [(64, 20), (5000, 20), (5000, 100)] {
+        let name = format!("b{capacity}-{len}");
         let mut writer = Options::new()
             .capacity(capacity)
             .writer(&space, &name)
             .unwrap();
-        writer.publish(b"a needle in the file").unwrap();
+        let mut value = b"a needle in the file".to_vec();
+        value.resize(len, b'.');
+        writer.publish(&value).unwrap();
         let path = space.path().join(format!("{name}.board/data"));
         let bytes = std::fs::read(&path).unwrap();
         let at = bytes

@@ -66,8 +66,14 @@ fn open_writer(space: &Space) -> Writer {
     options.open_writer(space, NAME).unwrap()
 }
 
+/// Every other value is short, for the copy beside a large board's latest word.
 fn value(sequence: u64, capacity: usize) -> Vec<u8> {
-    vec![sequence as u8; capacity - sequence as usize % 3]
+    let longest = if sequence.is_multiple_of(2) {
+        64
+    } else {
+        capacity
+    };
+    vec![sequence as u8; longest - sequence as usize % 3]
 }
 
 /// Not a test of its own: what the killed process does.
@@ -227,10 +233,32 @@ fn a_writer_killed_anywhere_in_a_publication_is_replaced() {
         } else {
             "publish.reserved:2"
         });
+        if capacity > 1024 {
+            points.extend(["publish.beside", "publish.beside:2"]);
+        }
         for point in points {
             let (_scratch, space, mut reader) = board(capacity, mode);
             die_at(point, Part::Publish, &space);
             check_works(&space, &mut reader);
+        }
+    }
+}
+
+/// A short value is also kept beside a large board's latest word, and a long one is not.
+#[test]
+fn a_short_value_that_was_not_yet_the_latest_is_not_taken_for_the_next_one() {
+    for mode in [WriterMode::Exclusive, WriterMode::Shared] {
+        let (_scratch, space, mut reader) = board(5000, mode);
+        die_at("publish.stamped:2", Part::Publish, &space);
+        assert_eq!(*reader.read().unwrap().unwrap(), *value(1, 5000));
+        for next in [vec![7; 5000], vec![8; 80], vec![9; 81], vec![]] {
+            open_writer(&space).publish(&next).unwrap();
+            assert_eq!(*reader.read().unwrap().unwrap(), *next);
+            let mut copy = Vec::new();
+            reader.read_into(&mut copy).unwrap();
+            assert_eq!(copy, next);
+            let mut fresh = Reader::open(&space, NAME).unwrap();
+            assert_eq!(*fresh.wait(Some(PATIENCE)).unwrap().unwrap(), *next);
         }
     }
 }

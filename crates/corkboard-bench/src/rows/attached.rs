@@ -44,8 +44,10 @@ fn attached(run: Run, capacity: usize, readers: usize) -> Result<Summary> {
     let mut writer = Shape::unverified(capacity).create(&space, "value")?;
     let mut source = Source::new(SHORT);
     let mut holding = Vec::new();
+    // As long as the board has room for: short ones are copied also from a large board.
+    let mut held = Source::new(capacity);
     for _ in 0..readers {
-        writer.publish(source.next())?;
+        writer.publish(held.next())?;
         let snapshot = Reader::open(&space, "value")?.into_snapshot()?;
         holding.push(snapshot.context("nothing is published")?);
     }

@@ -7,8 +7,9 @@ use rustix::io::Errno;
 
 use super::Integrity;
 use super::files::{Files, object};
-use super::layout::{CRC, Geometry, LATEST, LEN, MONOTONIC, REALTIME, Role, STAMP, STATE};
+use super::layout::{BESIDE, CRC, Geometry, LATEST, LEN, MONOTONIC, REALTIME, Role, STAMP, STATE};
 use super::layout::{DESCRIPTOR_LEN, SMALL_SLOTS, STATE_LIVE, seal, unpack};
+use super::small::SmallSlot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::integrity::crc64;
 use crate::object::{self, Identity};
@@ -131,6 +132,12 @@ impl Attached {
     pub(super) fn prefetch(&self, slot: usize) {
         self.data.prefetch(self.descriptor_at(slot));
         self.data.prefetch(self.payload_at(slot));
+    }
+
+    /// The slot beside the latest word of a large board.
+    #[inline]
+    pub(super) fn beside(&self) -> SmallSlot<'_> {
+        SmallSlot::new(self.data.array(BESIDE))
     }
 
     #[inline]

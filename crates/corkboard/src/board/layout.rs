@@ -9,6 +9,11 @@ use crate::participants::Shape;
 
 /// Data file: slot and sequence of the newest value.
 pub(crate) const LATEST: usize = 384;
+/// Data file of a large board: a copy of the newest value, if it is short, in a slot like a small
+/// board's, in the cache lines that a reader fetches with the latest word.
+pub(crate) const BESIDE: usize = 392;
+/// The longest such value in bytes.
+pub(crate) const BESIDE_LEN: usize = SLOTS - BESIDE - DESCRIPTOR_LEN;
 /// Data file: the first slot's descriptor.
 const SLOTS: usize = 512;
 /// Control file: the writer mutex.
@@ -332,7 +337,7 @@ mod tests {
         let seal = HEADER_LEN - 8;
         let words = [0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88];
         assert_eq!(documented("header"), [&words[..], &[name, seal]].concat());
-        assert_eq!(documented("data"), [STATE, LATEST, SLOTS]);
+        assert_eq!(documented("data"), [STATE, LATEST, BESIDE, SLOTS]);
         let fields = [STAMP, LEN, CRC, MONOTONIC, REALTIME];
         assert_eq!(documented("descriptor"), fields);
         assert_eq!(documented("control"), [MUTEX, RELEASES]);

@@ -4,6 +4,8 @@
 //! - a *stamp* a slot: the sequence of the value in it, with [`BUSY`] while a writer works on it.
 //!   Only the one writer whose turn it is stores stamps.
 //! - the *latest* word: slot and sequence of the newest value. Stored by the same writer.
+//! - on large boards one more stamp and slot *beside* it: a copy of the newest value, if it is
+//!   short. Stored by the same writer, who does not look for readers there.
 //! - a *pin* a participant: the slot it holds, plus one. Only that participant stores it.
 //! - the *state* word: live or removed. Stored once, by a remover, who then sets [`GONE`] in all
 //!   words that readers watch. A writer may overwrite that with what it is just publishing; it
@@ -22,6 +24,10 @@
 //!   a writer that sees the pin does not touch it either.
 //! - **I4** A reader's last access to a slot comes before the writer's next: clearing or moving a
 //!   pin is a Release store, and the scan reads pins with Acquire.
+//! - **I5** Who found sequence n in the latest word, and then n in the stamp beside it before and
+//!   after copying, has value n: that stamp is stored, busy or not, in every publication before the
+//!   latest word is (Release), so what a writer left there that died before that is never taken for
+//!   n; and a later publication's mark changes it first (I2).
 //!
 //! If a process dies: a mark left by a dead writer is on a slot that was never visible; a pin left
 //! by a dead reader costs one slot until its entry is claimed again. Nothing needs repair.

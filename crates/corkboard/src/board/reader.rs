@@ -9,8 +9,8 @@ use super::Options;
 use super::attached::{Attached, Descriptor};
 use super::buffer::Destination;
 use super::files::Files;
+use super::layout::{BESIDE, BESIDE_LEN, LATEST, LEN, Role, SMALL_SLOTS, STAMP};
 use super::layout::{DESCRIPTOR_LEN, STATE, STATE_LIVE, unpack};
-use super::layout::{LATEST, Role, SMALL_SLOTS, STAMP};
 use super::protocol::{self, GONE};
 use super::small::SmallSlots;
 use super::snapshot::{Held, OwnedSnapshot, Snapshot};
@@ -21,7 +21,7 @@ use crate::object::{read_at, read_words_at};
 use crate::participants::Table;
 use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering, fence};
-use crate::sys::map::Protection;
+use crate::sys::map::{Protection, prefetch_next_line};
 use crate::sys::process::WipedWord;
 use crate::sys::watch::Watch;
 use crate::sys::{barrier, wait};
@@ -36,6 +36,9 @@ const SOON: Duration = Duration::from_micros(15);
 const ATTEMPTS: u32 = 10_000;
 /// How often to look again at a slot that contradicts an unchanged latest word.
 const MAX_STALE: u32 = 100;
+/// The copy of a short value is overwritten by the next one. A reader that was overtaken there pins
+/// so many values, which the writer leaves alone.
+const PINNING: u32 = 256;
 pub(super) const READ: &str = "read";
 
 /// A handle that reads a board's newest value.
@@ -73,6 +76,8 @@ pub struct Reader {
     spins: u32,
     sleeps: u32,
     retries: u64,
+    /// So many values are pinned before a copy of a short one is tried again.
+    pinning: u32,
     label: String,
     /// Bytes at each slot's beginning that are known to be in memory.
     present: Vec<usize>,
@@ -121,6 +126,7 @@ impl Reader {
             spins: FIRST_SPINS,
             sleeps: 0,
             retries: 0,
+            pinning: 0,
             label,
             present: vec![0; board.slots()],
             held: Held::new(Arc::new(board)),
@@ -357,6 +363,9 @@ impl Reader {
     #[cold]
     #[inline(never)]
     fn look(&mut self) -> Result<()> {
+        // Where a new value goes on, whatever the board: on its way as soon as can be.
+        // SAFETY: W1.
+        prefetch_next_line(unsafe { self.watched.as_ref() });
         self.board().check_usable(READ)?;
         // Before the look at what is newer, so that it is not the word of a newer one.
         // SAFETY: W1.
@@ -452,11 +461,27 @@ impl Reader {
             if sequence == 0 {
                 return Ok(());
             }
+            let pin = table.pin(*entry);
+            if self.pinning > 0 {
+                self.pinning -= 1;
+            } else if let Some(beside) = copy_beside(&mut self.held, sequence) {
+                if let Some(found) = beside {
+                    // What is held from now on is the private copy.
+                    if pin.load(Ordering::Relaxed) != 0 {
+                        protocol::unpin(pin);
+                    }
+                    self.seen = sequence;
+                    self.held.hold_copy(sequence, found)?;
+                    self.expect(word);
+                    return Ok(());
+                }
+                self.retries += 1;
+                self.pinning = PINNING;
+            }
             // On their way while the fence in `pin` waits for the pin to be seen.
             self.board().prefetch(slot);
             self.held.clear();
             hook::point("pin.before");
-            let pin = table.pin(*entry);
             if protocol::pin(pin, self.board().stamp(slot), slot, sequence) {
                 hook::point("pin.held");
                 return self.accept(slot, sequence, word);
@@ -505,7 +530,7 @@ impl Reader {
         // State and latest word are near each other; one call reads both.
         let mut head = [0; (LATEST - STATE) / 8 + 1];
         let mut stale = Stale::default();
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
             read_words_at(&files.data, &mut head, STATE, &object)?;
             if head[0] != STATE_LIVE {
                 return Err(self.board().removed(READ));
@@ -521,8 +546,17 @@ impl Reader {
             if sequence == 0 {
                 return Ok(None);
             }
-            let at = self.board().geometry.descriptor(slot);
+            let mut at = self.board().geometry.descriptor(slot);
+            let mut payload = self.board().geometry.payload(slot);
             let mut words = [0; DESCRIPTOR_LEN / 8];
+            if attempt == 0 && !self.board().is_small() {
+                // What `read` would copy. Who was overtaken there takes the slot, which the writer
+                // leaves alone for longer.
+                read_words_at(&files.data, &mut words, BESIDE, &object)?;
+                if words[STAMP / 8] == sequence && words[LEN / 8] <= BESIDE_LEN as u64 {
+                    (at, payload) = (BESIDE, BESIDE + DESCRIPTOR_LEN);
+                }
+            }
             read_words_at(&files.data, &mut words, at, &object)?;
             if words[STAMP / 8] != sequence {
                 self.retries += 1;
@@ -537,7 +571,6 @@ impl Reader {
             let found = self
                 .board()
                 .check_descriptor(sequence, |field| words[field / 8]);
-            let payload = self.board().geometry.payload(slot);
             if let Some(found) = found {
                 files.check_allocated(payload, found.len, &object)?;
                 let to = to.resized(found.len).ok_or_else(|| {
@@ -616,6 +649,30 @@ impl Reader {
         );
         self.board().error(ErrorKind::Damaged, READ, cause)
     }
+}
+
+/// Copies a short value from beside the latest word of a large board: I5. `None` when it is not
+/// there, nothing inside when the writer was faster.
+#[inline]
+fn copy_beside(held: &mut Held, sequence: u64) -> Option<Option<Descriptor>> {
+    let board = &*held.board;
+    let beside = board.beside();
+    if beside.stamp().load(Ordering::Relaxed) != sequence {
+        return None;
+    }
+    let copy = &mut held.copy;
+    let found = protocol::copy_while(beside.stamp(), sequence, || {
+        let found = board.check_descriptor(sequence, |field| beside.word(field))?;
+        (found.len <= BESIDE_LEN).then(|| {
+            // A private copy of two cache lines can be had.
+            copy.resize(found.len);
+            beside.copy_to(copy.words_mut(), found.len);
+            found
+        })
+    });
+    // The private copy is no longer what was held.
+    held.clear();
+    Some(found.flatten())
 }
 
 /// Counts looks that found the same contradiction as the look before.

@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 
 use super::attached::{Attached, Descriptor, HEAD};
-use super::layout::{SMALL_SLOTS, STAMP};
+use super::layout::{BESIDE_LEN, SMALL_SLOTS, STAMP};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Where the slots are.
@@ -21,7 +21,8 @@ unsafe impl Send for SmallSlots {}
 // SAFETY: as above.
 unsafe impl Sync for SmallSlots {}
 
-/// One slot: its descriptor's words and its payload's.
+/// One slot: its descriptor's words and its payload's. A large board has one, too, beside the
+/// latest word.
 #[derive(Clone, Copy)]
 pub(super) struct SmallSlot<'a> {
     head: &'a [AtomicU64; HEAD],
@@ -69,6 +70,13 @@ impl SmallSlots {
 }
 
 impl<'a> SmallSlot<'a> {
+    /// A slot in these words.
+    #[inline]
+    pub(super) fn new(words: &'a [AtomicU64; HEAD + BESIDE_LEN / 8]) -> Self {
+        let (head, payload) = words.split_first_chunk().expect("a descriptor");
+        Self { head, payload }
+    }
+
     #[inline]
     pub(super) fn stamp(self) -> &'a AtomicU64 {
         &self.head[STAMP / 8]

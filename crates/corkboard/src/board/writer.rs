@@ -381,6 +381,7 @@ impl Writer {
         self.board().describe(slot, sequence, found);
         self.reserved.pop();
         protocol::stamp(self.board().stamp(slot), sequence);
+        self.copy_beside(slot, sequence, found);
         self.make_latest(slot, sequence);
         if self.reserved.last().is_none() && self.reserves_many() {
             // Now, while readers are busy with this value, rather than before the next one. What
@@ -388,6 +389,24 @@ impl Writer {
             let _ = self.reserve_more();
         }
         Ok(sequence)
+    }
+
+    /// Puts a copy of a short value beside the latest word, or says that there is none: I5.
+    #[inline]
+    fn copy_beside(&self, slot: usize, sequence: u64, found: Descriptor) {
+        let board = self.board();
+        let beside = board.beside();
+        protocol::mark(beside.stamp(), sequence);
+        if found.len > BESIDE_LEN {
+            return;
+        }
+        let start = board.data.bytes(board.payload_at(slot), found.len);
+        // SAFETY: inside the mapping (checked by `bytes`), written before, and by nobody now: the
+        // slot was reserved by this handle (I3), and from its stamp on readers only read it.
+        let value = unsafe { std::slice::from_raw_parts(start, found.len) };
+        beside.fill(sequence, found, value);
+        hook::point("publish.beside");
+        protocol::stamp(beside.stamp(), sequence);
     }
 
     /// Tells everyone of a slot that is complete and stamped.

@@ -140,6 +140,35 @@ fn a_copy_is_whole_or_discarded() {
 }
 
 #[test]
+fn a_copy_beside_the_latest_word_is_of_the_sequence_in_it() {
+    loom::model(|| {
+        // The latest word, the stamp beside it, and what is copied.
+        let words: Arc<[AtomicU64; 3]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(1)));
+        let writer = {
+            let words = words.clone();
+            thread::spawn(move || {
+                // One that dies before it stores the latest word.
+                mark(&words[1], 2);
+                words[2].store(99, Ordering::Relaxed);
+                stamp(&words[1], 2);
+                // Its successor's value 2 is long, value 3 is short.
+                mark(&words[1], 2);
+                words[0].store(2, Ordering::Release);
+                mark(&words[1], 3);
+                words[2].store(3, Ordering::Relaxed);
+                stamp(&words[1], 3);
+                words[0].store(3, Ordering::Release);
+            })
+        };
+        let latest = words[0].load(Ordering::Acquire);
+        let copy = copy_while(&words[1], latest, || words[2].load(Ordering::Relaxed));
+        assert!(copy.is_none_or(|copy| copy == latest), "{copy:?}");
+        assert!(copy.is_none() || latest != 2, "there is no copy of 2");
+        writer.join().unwrap();
+    });
+}
+
+#[test]
 fn nobody_sleeps_on_a_value_that_is_published() {
     loom::model(|| {
         // Word 0 is the latest word, word 1 the waiting word.
