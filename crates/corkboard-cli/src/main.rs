@@ -4,6 +4,7 @@
 mod commands;
 mod demo;
 mod exit;
+mod object;
 mod output;
 mod value;
 
