@@ -3,7 +3,9 @@
 pub mod completions;
 pub mod demo;
 pub mod doctor;
+pub mod event;
 pub mod get;
+pub mod lock;
 pub mod ls;
 pub mod put;
 pub mod rm;
