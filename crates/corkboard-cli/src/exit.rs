@@ -1,4 +1,5 @@
-//! Exit statuses: 0 success, 1 a negative answer, 2 an error. A broken pipe is success.
+//! Exit statuses: 0 success, 1 a negative answer, 2 an error. A broken pipe is success. Who runs
+//! another command for the caller passes that one's status on.
 
 use std::io::{ErrorKind as Io, Write as _};
 use std::process::ExitCode;
@@ -19,6 +20,8 @@ pub enum Failure {
     Refused(String),
     /// Reading or writing a stream or file failed.
     Io(String, std::io::Error),
+    /// Everything was said, and this is the status.
+    Status(u8),
     /// Several things were tried, and these failed; the worst decides.
     Several(Vec<Failure>),
 }
@@ -40,6 +43,7 @@ impl Failure {
             Self::Several(failures) => {
                 return failures.into_iter().map(Self::say).max().unwrap_or(0);
             }
+            Self::Status(code) => return code,
             Self::Negative(message) => (message, 1),
             Self::Refused(message) => (message, 2),
             Self::Library(error) => (error.to_string(), 2),

@@ -1,19 +1,21 @@
 //! The `corkboard` command.
 #![forbid(unsafe_code)]
 
+mod child;
 mod commands;
 mod demo;
 mod exit;
+mod object;
 mod output;
 mod value;
 
 use clap::{Parser, Subcommand};
-use commands::{completions, doctor, get, ls, put, rm, stat, watch};
+use commands::{completions, doctor, event, get, lock, ls, put, rm, stat, watch};
 
-/// Share values between processes at memory speed.
+/// Share values between processes at memory speed, and let them wait for each other.
 ///
 /// Exit status: 0 success; 1 a negative answer (absent, timed out); 2 an error.
-/// Boards live in the directory CORKBOARD_DIR, by default /dev/shm/corkboard-UID.
+/// Objects live in the directory CORKBOARD_DIR, by default /dev/shm/corkboard-UID.
 #[derive(Parser)]
 #[command(
     name = "corkboard",
@@ -23,6 +25,8 @@ Examples:
   corkboard put weather --text sunny     publish a value
   corkboard get weather                  print it
   corkboard watch weather --lines        print every new one
+  corkboard lock printer -- lpr a.ps     run a command while nobody else does
+  corkboard event wait ready             wait until somebody says so
   corkboard demo                         see it survive kills"
 )]
 struct Arguments {
@@ -35,12 +39,16 @@ enum Command {
     Put(put::Arguments),
     Get(get::Arguments),
     Watch(watch::Arguments),
+    Lock(lock::Arguments),
+    Event(event::Arguments),
     Ls(ls::Arguments),
     Stat(stat::Arguments),
     Rm(rm::Arguments),
     Doctor(doctor::Arguments),
     Demo(commands::demo::Arguments),
     Completions(completions::Arguments),
+    #[command(hide = true)]
+    Child(child::ProcessArguments),
     #[command(hide = true)]
     DemoProcess(demo::ProcessArguments),
 }
@@ -51,12 +59,15 @@ fn main() -> std::process::ExitCode {
         Command::Put(arguments) => put::run(arguments),
         Command::Get(arguments) => get::run(arguments),
         Command::Watch(arguments) => watch::run(arguments),
+        Command::Lock(arguments) => lock::run(arguments),
+        Command::Event(arguments) => event::run(arguments),
         Command::Ls(arguments) => ls::run(arguments),
         Command::Stat(arguments) => stat::run(arguments),
         Command::Rm(arguments) => rm::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Demo(arguments) => commands::demo::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
+        Command::Child(arguments) => child::run_process(arguments),
         Command::DemoProcess(arguments) => demo::run_process(arguments),
     })
 }

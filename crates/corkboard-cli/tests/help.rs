@@ -8,10 +8,12 @@ use std::process::Stdio;
 use common::Scratch;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-const SUBCOMMANDS: [&str; 9] = [
+const SUBCOMMANDS: [&str; 11] = [
     "put",
     "get",
     "watch",
+    "lock",
+    "event",
     "ls",
     "stat",
     "rm",
@@ -34,7 +36,43 @@ fn every_subcommand_is_listed_and_helps_with_an_example() {
         let examples = help.split("Examples:").nth(1).expect(name);
         assert!(examples.contains(&format!("corkboard {name}")), "{help}");
     }
-    assert!(!overview.contains("demo-process"));
+    assert!(!overview.contains("demo-process") && !overview.contains("child"));
+}
+
+#[test]
+fn help_tells_the_exit_statuses_that_are_a_command_s_own() {
+    let scratch = Scratch::new("statuses");
+    let has = |arguments: &[&str], wanted: &[&str]| {
+        let help = scratch.text(arguments);
+        // Where its lines break does not matter.
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for wanted in wanted {
+            assert!(help.contains(wanted), "{wanted} in {help}");
+        }
+    };
+    has(
+        &["lock", "--help"],
+        &[
+            "Exit status: that of CMD, or 128 and the signal's number",
+            "127 when there is no such command, 126 when it cannot be executed",
+            "1 on time-out, or what --conflict-exit-code says",
+            "2 an error",
+            "SIGTERM",
+            "SIGKILL",
+        ],
+    );
+    has(
+        &["event", "wait", "--help"],
+        &["0 when it was set, 1 on time-out or when it was removed, 2 an error"],
+    );
+    has(
+        &["rm", "--help"],
+        &["1 when one was absent, 2 when", "--kind"],
+    );
+    has(
+        &["stat", "--help"],
+        &["1 when the object is absent, 2 when several"],
+    );
 }
 
 #[test]

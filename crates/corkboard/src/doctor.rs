@@ -24,7 +24,7 @@ const NEARLY_FULL_PERCENT: u64 = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// A directory whose builder or remover died half-way.
+    /// A file or directory whose builder or remover died half-way.
     StaleFile,
     /// An entry of a process that is gone. Harmless, but it may keep one slot from being used.
     DeadParticipant,
@@ -34,7 +34,7 @@ pub enum Problem {
     SpaceNearlyFull,
     /// logind deletes this user's objects when the user's last session ends.
     RemoveIpc,
-    /// A board that cannot be opened.
+    /// An object that cannot be opened.
     Damaged,
 }
 

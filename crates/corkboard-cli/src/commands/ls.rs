@@ -1,11 +1,14 @@
-use corkboard::board::{self, Stat};
-use corkboard::{ErrorKind, Kind, Result, Space};
+use corkboard::{ErrorKind, Kind, Result, Space, board, event, lock};
 use serde::Serialize;
 
 use crate::exit::Outcome;
+use crate::object::{Object, ObjectKind, event_reset, event_state, lock_state};
 use crate::output::{Align, Table, or_dash, print_json, print_styled, rfc3339, size, time};
 
 /// List the objects of the space: what they hold, and how many processes are attached.
+///
+/// Of a lock: whether it is free, read or written, and how many handles are open on it. Of an
+/// event: whether it is set, and of which kind it is.
 ///
 /// A damaged object is listed with what is wrong with it. WRITERS is a dash where looking is not
 /// permitted.
@@ -14,18 +17,20 @@ use crate::output::{Align, Table, or_dash, print_json, print_styled, rfc3339, si
 Examples:
   corkboard ls
   corkboard ls --json | jq -r '.[] | select(.writers == 0) | .name'
+  corkboard ls --json | jq -r '.[] | select(.state == \"written\") | .name'
   CORKBOARD_DIR=/dev/shm/robots corkboard ls")]
 pub struct Arguments {
-    /// Print one JSON array of objects.
+    /// Print one JSON array of objects. What does not apply to an object's kind is null.
     #[arg(long)]
     json: bool,
 }
 
 /// The JSON form of a row.
-#[derive(Serialize)]
+#[derive(Serialize, Default)]
 struct Json<'a> {
     name: &'a str,
     kind: String,
+    // Of boards.
     size: Option<usize>,
     capacity: Option<usize>,
     sequence: Option<u64>,
@@ -33,29 +38,39 @@ struct Json<'a> {
     age_seconds: Option<f64>,
     writers: Option<usize>,
     readers: Option<usize>,
+    /// Of locks and events.
+    state: Option<&'static str>,
+    // Of locks.
+    writer_waits: Option<bool>,
+    holders: Option<usize>,
+    handles: Option<usize>,
+    // Of events.
+    reset: Option<&'static str>,
+    sets: Option<u64>,
     error: Option<String>,
 }
+
+/// An object as far as it can be looked at.
+type Looked<'a> = (&'a str, Kind, Result<Object>);
 
 pub fn run(arguments: Arguments) -> Outcome {
     let space = Space::user()?;
     let entries = space.entries()?;
-    let objects: Vec<(&str, Kind, Result<Stat>)> = entries
+    let objects: Vec<Looked<'_>> = entries
         .iter()
-        .map(|entry| {
-            let stat = board::stat(&space, entry.name());
-            (entry.name(), entry.kind(), stat)
+        .filter_map(|entry| {
+            let kind = ObjectKind::of(entry.kind())?;
+            let object = Object::look(&space, kind, entry.name());
+            Some((entry.name(), entry.kind(), object))
         })
         // Removed since it was listed.
-        .filter(|(_, _, stat)| {
-            let kind = stat.as_ref().map_err(corkboard::Error::kind);
+        .filter(|(_, _, object)| {
+            let kind = object.as_ref().map_err(corkboard::Error::kind);
             kind.err() != Some(ErrorKind::NotFound)
         })
         .collect();
     if arguments.json {
-        let rows = objects
-            .iter()
-            .map(|(name, kind, stat)| row(name, *kind, stat));
-        return print_json(&rows.collect::<Vec<_>>());
+        return print_json(&objects.iter().map(row).collect::<Vec<_>>());
     }
     if objects.is_empty() {
         let path = space.path().display();
@@ -65,37 +80,63 @@ pub fn run(arguments: Arguments) -> Outcome {
     print_styled(&table(&objects).render())
 }
 
-fn row<'a>(name: &'a str, kind: Kind, stat: &Result<Stat>) -> Json<'a> {
-    let known = stat.as_ref().ok();
-    Json {
+fn row<'a>((name, kind, object): &Looked<'a>) -> Json<'a> {
+    let row = Json {
         name,
         kind: kind.to_string(),
-        size: known.and_then(|stat| stat.len),
-        capacity: known.map(|stat| stat.capacity),
-        sequence: known.map(|stat| stat.sequence),
-        published_at: known.and_then(|stat| stat.published_at).and_then(rfc3339),
-        age_seconds: known.and_then(|stat| stat.age).map(|age| age.as_secs_f64()),
-        writers: known.and_then(live_writers),
-        readers: known.map(live_readers),
-        error: stat.as_ref().err().map(ToString::to_string),
+        ..Json::default()
+    };
+    match object {
+        Ok(Object::Board(stat)) => Json {
+            size: stat.len,
+            capacity: Some(stat.capacity),
+            sequence: Some(stat.sequence),
+            published_at: stat.published_at.and_then(rfc3339),
+            age_seconds: stat.age.map(|age| age.as_secs_f64()),
+            writers: live_writers(stat),
+            readers: Some(live_readers(stat)),
+            ..row
+        },
+        Ok(Object::Lock(stat)) => Json {
+            state: Some(lock_state(stat.state)),
+            writer_waits: Some(stat.writer_waits),
+            holders: Some(holders(stat)),
+            handles: Some(live_handles(stat)),
+            ..row
+        },
+        Ok(Object::Event(stat)) => Json {
+            state: Some(event_state(stat)),
+            reset: Some(event_reset(stat.reset)),
+            sets: Some(stat.sets),
+            ..row
+        },
+        Err(error) => Json {
+            error: Some(error.to_string()),
+            ..row
+        },
     }
 }
 
-fn table(objects: &[(&str, Kind, Result<Stat>)]) -> Table {
-    let mut table = Table::new(&[
-        ("NAME", Align::Left),
-        ("KIND", Align::Left),
-        ("SIZE", Align::Right),
-        ("CAPACITY", Align::Right),
-        ("SEQUENCE", Align::Right),
-        ("AGE", Align::Right),
-        ("WRITERS", Align::Right),
-        ("READERS", Align::Right),
-    ]);
-    for (name, kind, stat) in objects {
+/// Boards have columns; what else there is is told in words over them.
+fn table(objects: &[Looked<'_>]) -> Table {
+    let mut columns = vec![("NAME", Align::Left), ("KIND", Align::Left)];
+    if objects.iter().any(|(_, kind, _)| *kind == Kind::Board) {
+        columns.extend([
+            ("SIZE", Align::Right),
+            ("CAPACITY", Align::Right),
+            ("SEQUENCE", Align::Right),
+            ("AGE", Align::Right),
+            ("WRITERS", Align::Right),
+            ("READERS", Align::Right),
+        ]);
+    } else {
+        columns.push(("STATE", Align::Left));
+    }
+    let mut table = Table::new(&columns);
+    for (name, kind, object) in objects {
         let mut cells = vec![(*name).to_owned(), kind.to_string()];
-        match stat {
-            Ok(stat) => {
+        match object {
+            Ok(Object::Board(stat)) => {
                 cells.extend([
                     or_dash(stat.len.map(|len| size(len as u64))),
                     size(stat.capacity as u64),
@@ -106,17 +147,53 @@ fn table(objects: &[(&str, Kind, Result<Stat>)]) -> Table {
                 ]);
                 table.row(cells);
             }
+            Ok(Object::Lock(stat)) => table.remark(cells, &lock_in_words(stat)),
+            Ok(Object::Event(stat)) => table.remark(cells, &event_in_words(stat)),
             Err(error) => table.remark(cells, &error.to_string()),
         }
     }
     table
 }
 
-fn live_writers(stat: &Stat) -> Option<usize> {
+fn lock_in_words(stat: &lock::Stat) -> String {
+    let mut words = lock_state(stat.state).to_owned();
+    if stat.state == lock::State::Read {
+        words += &match holders(stat) {
+            // Who holds it is not in the table, or has not said so yet.
+            0 => String::new(),
+            number => format!(" by {number}"),
+        };
+    }
+    if stat.writer_waits {
+        words += ", a writer waits";
+    }
+    match live_handles(stat) {
+        0 => words + ", no handles",
+        1 => words + ", 1 handle",
+        number => words + &format!(", {number} handles"),
+    }
+}
+
+fn event_in_words(stat: &event::Stat) -> String {
+    format!("{}, {}", event_state(stat), stat.reset)
+}
+
+fn live_writers(stat: &board::Stat) -> Option<usize> {
     let writers = stat.writers.as_ref()?;
     Some(writers.iter().filter(|writer| writer.is_alive).count())
 }
 
-fn live_readers(stat: &Stat) -> usize {
+fn live_readers(stat: &board::Stat) -> usize {
     stat.readers.iter().filter(|reader| reader.is_alive).count()
+}
+
+fn live_handles(stat: &lock::Stat) -> usize {
+    stat.handles.iter().filter(|handle| handle.is_alive).count()
+}
+
+fn holders(stat: &lock::Stat) -> usize {
+    stat.handles
+        .iter()
+        .filter(|handle| handle.is_holder())
+        .count()
 }

@@ -3,7 +3,9 @@
 pub mod completions;
 pub mod demo;
 pub mod doctor;
+pub mod event;
 pub mod get;
+pub mod lock;
 pub mod ls;
 pub mod put;
 pub mod rm;
@@ -11,23 +13,6 @@ pub mod stat;
 pub mod watch;
 
 use std::time::Duration;
-
-use corkboard::Kind;
-
-/// What an object is, as `--kind` names it.
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum ObjectKind {
-    /// A named latest value.
-    Board,
-}
-
-impl From<ObjectKind> for Kind {
-    fn from(kind: ObjectKind) -> Self {
-        match kind {
-            ObjectKind::Board => Self::Board,
-        }
-    }
-}
 
 /// A duration like `200ms`, `3s` or `1.5m`.
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -1,11 +1,12 @@
 use corkboard::Space;
 
-use super::ObjectKind;
 use crate::exit::{Failure, Outcome};
+use crate::object::{ObjectKind, kind_of};
 
 /// Remove objects; whoever is attached is told.
 ///
-/// Every name is tried. Exit status 1 when one was absent, 2 when one could not be removed.
+/// A lock that somebody holds is not removed. Every name is tried. Exit status 1 when one was
+/// absent, 2 when one could not be removed, or several objects have its name and --kind is missing.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -22,12 +23,14 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Outcome {
     let space = Space::user()?;
-    let kind = arguments.kind.unwrap_or(ObjectKind::Board).into();
+    let remove = |name: &String| -> Outcome {
+        let kind = kind_of(&space, arguments.kind, name)?;
+        Ok(space.remove(kind.into(), name)?)
+    };
     let failures: Vec<Failure> = arguments
         .names
         .iter()
-        .filter_map(|name| space.remove(kind, name).err())
-        .map(Failure::from)
+        .filter_map(|name| remove(name).err())
         .collect();
     if failures.is_empty() {
         return Ok(());

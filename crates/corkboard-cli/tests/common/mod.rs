@@ -57,18 +57,7 @@ impl Scratch {
     }
 
     pub fn start(&self, arguments: &[&str]) -> Running {
-        let mut child = self
-            .command(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Running {
-            stdout: lines(child.stdout.take().unwrap()),
-            stderr: lines(child.stderr.take().unwrap()),
-            child,
-        }
+        Running::of(self.command(arguments))
     }
 }
 
@@ -86,6 +75,21 @@ pub struct Running {
 }
 
 impl Running {
+    /// Starts the command.
+    pub fn of(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            stdout: lines(child.stdout.take().unwrap()),
+            stderr: lines(child.stderr.take().unwrap()),
+            child,
+        }
+    }
+
     /// The next line of standard output.
     pub fn line(&self) -> String {
         self.stdout.recv_timeout(DEADLINE).expect("a line in time")

@@ -107,7 +107,8 @@ impl Handle {
             word if word == note(Note::AwaitsWrite) => Hold::AwaitsWrite,
             _ => Hold::Idle,
         };
-        let since_micros = record.word >> NOTE_BITS;
+        let micros = record.word >> NOTE_BITS;
+        let noted = moment(micros.saturating_mul(1_000));
         Self {
             entry: entry as u32,
             pid: record.pid,
@@ -115,8 +116,9 @@ impl Handle {
             opened_at: record.since,
             is_alive,
             hold,
+            // The clock of notes lags behind the other by some milliseconds.
             since: (hold != Hold::Idle)
-                .then(|| moment(since_micros.saturating_mul(1_000)))
+                .then(|| noted.max(record.since))
                 .flatten(),
         }
     }

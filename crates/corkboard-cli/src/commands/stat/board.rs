@@ -1,38 +1,12 @@
-use std::time::SystemTime;
-
-use corkboard::Space;
-use corkboard::board::{self, Integrity, Participant, Stat, Timestamp, WriterMode};
+use corkboard::board::{Integrity, Participant, Stat, Timestamp, WriterMode};
 use serde::Serialize;
 
-use super::ObjectKind;
-use crate::exit::Outcome;
-use crate::output::{
-    Align, Table, harmless, or_dash, print_json, print_styled, rfc3339, size, time,
-};
-
-/// Tell everything about an object: its shape, its newest value, its files, and who is attached.
-///
-/// Participants that are dead and whose place nobody has taken yet are shown, too. The writers are
-/// unknown where looking is not permitted.
-#[derive(clap::Args)]
-#[command(after_help = "\
-Examples:
-  corkboard stat weather
-  corkboard stat weather --json | jq '.readers[].pid'")]
-pub struct Arguments {
-    /// The object's name.
-    name: String,
-    /// The object's kind, where several have the same name.
-    #[arg(long, value_enum)]
-    kind: Option<ObjectKind>,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
-}
+use super::{ago, facts, instance, octal, owner};
+use crate::output::{Align, Table, or_dash, rfc3339, size, time};
 
 /// The JSON form.
 #[derive(Serialize)]
-struct Json<'a> {
+pub struct Json<'a> {
     name: &'a str,
     kind: &'static str,
     size: Option<usize>,
@@ -51,7 +25,6 @@ struct Json<'a> {
     owner_gid: u32,
     data_mode: String,
     created_at: Option<String>,
-    /// As text: not every reader of JSON keeps 64 bits.
     instance: String,
     writer_alive: bool,
     writers: Option<Vec<JsonParticipant<'a>>>,
@@ -76,20 +49,7 @@ struct JsonParticipant<'a> {
     publishing: bool,
 }
 
-pub fn run(arguments: Arguments) -> Outcome {
-    let space = Space::user()?;
-    let name = &arguments.name;
-    let stat = match arguments.kind {
-        None | Some(ObjectKind::Board) => board::stat(&space, name)?,
-    };
-    if arguments.json {
-        print_json(&json(name, &stat))
-    } else {
-        print_styled(&render(name, &stat))
-    }
-}
-
-fn json<'a>(name: &'a str, stat: &'a Stat) -> Json<'a> {
+pub fn json<'a>(name: &'a str, stat: &'a Stat) -> Json<'a> {
     let participants = |all: &'a [Participant]| all.iter().map(json_participant).collect();
     Json {
         name,
@@ -112,9 +72,9 @@ fn json<'a>(name: &'a str, stat: &'a Stat) -> Json<'a> {
         allocated_bytes: stat.allocated_bytes,
         owner_uid: stat.owner_uid,
         owner_gid: stat.owner_gid,
-        data_mode: mode(stat),
+        data_mode: octal(stat.data_mode),
         created_at: rfc3339(stat.created_at),
-        instance: format!("{:016x}", stat.instance),
+        instance: instance(stat.instance),
         writer_alive: stat.writer_alive,
         writers: stat.writers.as_deref().map(participants),
         readers: participants(&stat.readers),
@@ -133,7 +93,7 @@ fn json_participant(participant: &Participant) -> JsonParticipant<'_> {
     }
 }
 
-fn render(name: &str, stat: &Stat) -> String {
+pub fn render(name: &str, stat: &Stat) -> String {
     let bytes = |bytes: u64| match bytes {
         0..1024 => size(bytes),
         _ => format!("{} ({bytes} bytes)", size(bytes)),
@@ -147,8 +107,8 @@ fn render(name: &str, stat: &Stat) -> String {
         format!("{}, {size} bytes, aligned to {align}", of.name)
     });
     let slots = format!("{}, for {} readers", stat.slots, stat.max_readers);
-    let owner = format!("uid {}, gid {}", stat.owner_uid, stat.owner_gid);
-    let facts = [
+    let owner = owner(stat.owner_uid, stat.owner_gid, stat.data_mode, "data mode");
+    let known = [
         ("sequence", stat.sequence.to_string()),
         ("size", or_dash(stat.len.map(|len| bytes(len as u64)))),
         ("capacity", bytes(stat.capacity as u64)),
@@ -159,14 +119,11 @@ fn render(name: &str, stat: &Stat) -> String {
         ("value type", or_dash(value_type)),
         ("slots", slots),
         ("memory", bytes(stat.allocated_bytes)),
-        ("owner", format!("{owner}, data mode {}", mode(stat))),
+        ("owner", owner),
         ("created", or_dash(rfc3339(stat.created_at))),
-        ("instance", format!("{:016x}", stat.instance)),
+        ("instance", instance(stat.instance)),
     ];
-    let mut text = format!("board {name:?}\n");
-    for (what, fact) in facts {
-        text += &format!("  {what:<12} {}\n", harmless(&fact));
-    }
+    let mut text = facts("board", name, &known);
     text += &match &stat.writers {
         Some(writers) => participants("writers", writers),
         None => format!(
@@ -210,15 +167,6 @@ fn participants(what: &str, all: &[Participant]) -> String {
         ]);
     }
     format!("\n{what}:\n{}", table.render())
-}
-
-fn ago(moment: SystemTime) -> Option<String> {
-    let age = SystemTime::now().duration_since(moment).ok()?;
-    Some(format!("{} ago", time(age)))
-}
-
-fn mode(stat: &Stat) -> String {
-    format!("{:04o}", stat.data_mode)
 }
 
 fn integrity(integrity: Integrity) -> &'static str {

@@ -1,0 +1,114 @@
+use corkboard::lock::{Handle, Hold, Stat};
+use serde::Serialize;
+
+use super::{ago, facts, instance, octal, owner};
+use crate::object::lock_state;
+use crate::output::{Align, Table, or_dash, rfc3339};
+
+/// The JSON form.
+#[derive(Serialize)]
+pub struct Json<'a> {
+    name: &'a str,
+    kind: &'static str,
+    state: &'static str,
+    writer_waits: bool,
+    owner_uid: u32,
+    owner_gid: u32,
+    mode: String,
+    created_at: Option<String>,
+    instance: String,
+    /// Those of the handles that have the lock.
+    holders: Vec<JsonHandle<'a>>,
+    handles: Vec<JsonHandle<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonHandle<'a> {
+    entry: u32,
+    pid: u32,
+    label: &'a str,
+    does: &'static str,
+    since: Option<String>,
+    opened_at: Option<String>,
+    alive: bool,
+}
+
+pub fn json<'a>(name: &'a str, stat: &'a Stat) -> Json<'a> {
+    let holders = stat.handles.iter().filter(|handle| handle.is_holder());
+    Json {
+        name,
+        kind: "lock",
+        state: lock_state(stat.state),
+        writer_waits: stat.writer_waits,
+        owner_uid: stat.owner_uid,
+        owner_gid: stat.owner_gid,
+        mode: octal(stat.mode),
+        created_at: rfc3339(stat.created_at),
+        instance: instance(stat.instance),
+        holders: holders.map(json_handle).collect(),
+        handles: stat.handles.iter().map(json_handle).collect(),
+    }
+}
+
+fn json_handle(handle: &Handle) -> JsonHandle<'_> {
+    JsonHandle {
+        entry: handle.entry,
+        pid: handle.pid,
+        label: &handle.label,
+        does: does(handle),
+        since: handle.since.and_then(rfc3339),
+        opened_at: handle.opened_at.and_then(rfc3339),
+        alive: handle.is_alive,
+    }
+}
+
+pub fn render(name: &str, stat: &Stat) -> String {
+    let waits = match stat.writer_waits {
+        true => ", a writer waits",
+        false => "",
+    };
+    let owner = owner(stat.owner_uid, stat.owner_gid, stat.mode, "mode");
+    let known = [
+        ("state", format!("{}{waits}", lock_state(stat.state))),
+        ("owner", owner),
+        ("created", or_dash(rfc3339(stat.created_at))),
+        ("instance", instance(stat.instance)),
+    ];
+    facts("lock", name, &known) + &handles(&stat.handles)
+}
+
+fn handles(all: &[Handle]) -> String {
+    if all.is_empty() {
+        return "\nhandles: none\n".into();
+    }
+    let mut table = Table::new(&[
+        ("ENTRY", Align::Right),
+        ("PID", Align::Right),
+        ("STATE", Align::Left),
+        ("SINCE", Align::Left),
+        ("OPENED", Align::Left),
+        ("LABEL", Align::Left),
+    ]);
+    for handle in all {
+        table.row(vec![
+            handle.entry.to_string(),
+            handle.pid.to_string(),
+            does(handle).into(),
+            or_dash(handle.since.and_then(ago)),
+            or_dash(handle.opened_at.and_then(ago)),
+            handle.label.clone(),
+        ]);
+    }
+    format!("\nhandles:\n{}", table.render())
+}
+
+fn does(handle: &Handle) -> &'static str {
+    match handle.hold {
+        _ if !handle.is_alive => "dead",
+        Hold::Idle => "idle",
+        Hold::Reads => "reads",
+        Hold::Writes => "writes",
+        Hold::AwaitsRead => "waits to read",
+        Hold::AwaitsWrite => "waits to write",
+    }
+}

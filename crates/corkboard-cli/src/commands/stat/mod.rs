@@ -1,0 +1,85 @@
+//! One file per kind of object.
+
+mod board;
+mod event;
+mod lock;
+
+use std::time::SystemTime;
+
+use corkboard::Space;
+
+use crate::exit::Outcome;
+use crate::object::{Object, ObjectKind, kind_of};
+use crate::output::{harmless, print_json, print_styled, time};
+
+/// Tell everything about an object: its state, its files, and who is attached.
+///
+/// Of a board: its shape and its newest value. Of a lock: who holds it and who waits. Of an event:
+/// whether it is set.
+///
+/// Participants that are dead and whose place nobody has taken yet are shown, too. A board's
+/// writers are unknown where looking is not permitted.
+///
+/// Exit status 1 when the object is absent, 2 when several have its name and --kind is missing.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  corkboard stat weather
+  corkboard stat weather --json | jq '.readers[].pid'
+  corkboard stat backup --kind lock --json | jq '.holders[].pid'")]
+pub struct Arguments {
+    /// The object's name.
+    name: String,
+    /// The object's kind, where several have the same name.
+    #[arg(long, value_enum)]
+    kind: Option<ObjectKind>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Outcome {
+    let space = Space::user()?;
+    let name = &arguments.name;
+    let kind = kind_of(&space, arguments.kind, name)?;
+    let object = Object::look(&space, kind, name)?;
+    if arguments.json {
+        return match &object {
+            Object::Board(stat) => print_json(&board::json(name, stat)),
+            Object::Lock(stat) => print_json(&lock::json(name, stat)),
+            Object::Event(stat) => print_json(&event::json(name, stat)),
+        };
+    }
+    print_styled(&match &object {
+        Object::Board(stat) => board::render(name, stat),
+        Object::Lock(stat) => lock::render(name, stat),
+        Object::Event(stat) => event::render(name, stat),
+    })
+}
+
+/// The object's name and what is known about it, a line each.
+fn facts(kind: &str, name: &str, facts: &[(&str, String)]) -> String {
+    let mut text = format!("{kind} {name:?}\n");
+    for (what, fact) in facts {
+        text += &format!("  {what:<12} {}\n", harmless(fact));
+    }
+    text
+}
+
+fn owner(uid: u32, gid: u32, mode: u32, file: &str) -> String {
+    format!("uid {uid}, gid {gid}, {file} {}", octal(mode))
+}
+
+fn octal(mode: u32) -> String {
+    format!("{mode:04o}")
+}
+
+/// As text: not every reader of JSON keeps 64 bits.
+fn instance(number: u64) -> String {
+    format!("{number:016x}")
+}
+
+fn ago(moment: SystemTime) -> Option<String> {
+    let age = SystemTime::now().duration_since(moment).ok()?;
+    Some(format!("{} ago", time(age)))
+}

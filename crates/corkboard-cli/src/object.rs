@@ -1,0 +1,118 @@
+//! Objects of any kind: which one a name means, and what there is to know about it.
+
+use corkboard::{Error, ErrorKind, Kind, Space, board, event, lock};
+
+use crate::exit::Failure;
+
+/// What an object is, as `--kind` names it.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ObjectKind {
+    /// A named latest value.
+    Board,
+    /// A named readers-writer lock.
+    Lock,
+    /// A named event.
+    Event,
+}
+
+impl ObjectKind {
+    /// `None` for kinds that only a later library knows.
+    pub fn of(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::Board => Some(Self::Board),
+            Kind::Lock => Some(Self::Lock),
+            Kind::Event => Some(Self::Event),
+            _ => None,
+        }
+    }
+}
+
+impl From<ObjectKind> for Kind {
+    fn from(kind: ObjectKind) -> Self {
+        match kind {
+            ObjectKind::Board => Self::Board,
+            ObjectKind::Lock => Self::Lock,
+            ObjectKind::Event => Self::Event,
+        }
+    }
+}
+
+/// What there is to know about an object.
+pub enum Object {
+    Board(board::Stat),
+    Lock(lock::Stat),
+    Event(event::Stat),
+}
+
+impl Object {
+    pub fn look(space: &Space, kind: ObjectKind, name: &str) -> corkboard::Result<Self> {
+        Ok(match kind {
+            ObjectKind::Board => Self::Board(board::stat(space, name)?),
+            ObjectKind::Lock => Self::Lock(lock::stat(space, name)?),
+            ObjectKind::Event => Self::Event(event::stat(space, name)?),
+        })
+    }
+}
+
+/// The kind of the object that is meant by a name: the one asked for, or else the only one there
+/// is.
+pub fn kind_of(
+    space: &Space,
+    asked: Option<ObjectKind>,
+    name: &str,
+) -> Result<ObjectKind, Failure> {
+    if let Some(kind) = asked {
+        return Ok(kind);
+    }
+    let entries = space.entries()?;
+    let named = entries.iter().filter(|entry| entry.name() == name);
+    let kinds: Vec<ObjectKind> = named
+        .filter_map(|entry| ObjectKind::of(entry.kind()))
+        .collect();
+    match kinds[..] {
+        [kind] => Ok(kind),
+        [] => match board::stat(space, name).map_err(|error| Error::kind(&error)) {
+            Err(ErrorKind::NotFound) => Err(Failure::Negative(format!(
+                "there is no object {name:?} in {}",
+                space.path().display()
+            ))),
+            // Not a name, or created this moment: whoever goes on says so.
+            _ => Ok(ObjectKind::Board),
+        },
+        _ => {
+            let listed = |separator: &str, before: &str| {
+                let words = kinds
+                    .iter()
+                    .map(|kind| format!("{before}{}", Kind::from(*kind)));
+                words.collect::<Vec<_>>().join(separator)
+            };
+            Err(Failure::Refused(format!(
+                "several objects are called {name:?}: {}; choose with {}",
+                listed(" and ", "the "),
+                listed(" or ", "--kind ")
+            )))
+        }
+    }
+}
+
+pub fn lock_state(state: lock::State) -> &'static str {
+    match state {
+        lock::State::Free => "free",
+        lock::State::Read => "read",
+        lock::State::Written => "written",
+    }
+}
+
+pub fn event_state(stat: &event::Stat) -> &'static str {
+    match stat.is_signalled {
+        true => "set",
+        false => "unset",
+    }
+}
+
+pub fn event_reset(reset: event::Reset) -> &'static str {
+    match reset {
+        event::Reset::Auto => "auto",
+        event::Reset::Manual => "manual",
+    }
+}
