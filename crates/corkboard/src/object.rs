@@ -5,17 +5,21 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::clock::wall_ns;
+use crate::clock::{Deadline, wall_ns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{HEADER_LEN, Header, STATE, STATE_LIVE, STATE_REMOVED};
 use crate::hook;
 use crate::name;
 use crate::space::{Access, Kind, Space};
-use crate::sys::map::Protection;
+use crate::sync::Ordering;
+use crate::sys::map::{Inheritance, Mapping, Protection};
+use crate::sys::process::{Generation, no_fork};
 
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 /// How a directory of the space is opened: never through a symbolic link.
@@ -195,8 +199,16 @@ pub(crate) fn identity(stat: &fs::Stat) -> Identity {
 
 /// Whether the object's first file is still the one with this identity.
 pub(crate) fn is_in_place(space: &Space, kind: Kind, name: &str, expected: Identity) -> bool {
-    let path = space.path().join(main_file(kind, name));
-    fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| identity(&stat) == expected)
+    is_at(&space.path().join(main_file(kind, name)), expected)
+}
+
+/// Whether the file at the path is the one with this identity. Where nobody lets us look, as
+/// after giving up rights, it is taken to be.
+pub(crate) fn is_at(path: &Path, expected: Identity) -> bool {
+    match fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => identity(&stat) == expected,
+        Err(errno) => !matches!(errno, Errno::NOENT | Errno::NOTDIR),
+    }
 }
 
 /// Whether a remover marked the object and did not free its name.
@@ -299,6 +311,8 @@ impl Single {
         header.own[CREATED] = wall_ns();
         header.own[CREATED + 1..][..own.len()].copy_from_slice(own);
         let temporary = format!("{BUILDING}{:016x}", random().map_err(failed)?);
+        // A child would keep the lock that says that the builder is alive.
+        let _no_fork = no_fork();
         let file = fs::openat(&parent, &temporary, NEW_FILE, Mode::from_raw_mode(0o600))
             .map_err(failed)?;
         hook::point("create.begun");
@@ -322,65 +336,118 @@ impl Single {
         result.map_err(failed)
     }
 
-    /// Removes the object: `mark` says so in the open file and returns what wakes those who wait.
-    pub(crate) fn remove<Wake: FnOnce()>(
+    /// Makes sure that all of the file has memory, so that touching it cannot fail.
+    pub(crate) fn check_memory(
+        self,
+        file: &OwnedFd,
+        generation: Generation,
+    ) -> std::result::Result<(), Errno> {
+        self.map(file, generation).map(|_| ())
+    }
+
+    /// Maps the file for writing, with memory behind all of it.
+    pub(crate) fn map(
+        self,
+        file: &OwnedFd,
+        generation: Generation,
+    ) -> std::result::Result<Mapping, Errno> {
+        let (writable, inherit) = (Protection::ReadWrite, Inheritance::Child);
+        let mapping = Mapping::new(file.as_fd(), self.len, writable, inherit, generation)?;
+        match mapping.populate(0, self.len, writable) {
+            // A hole in it, and no memory left to fill it.
+            Err(Errno::FAULT | Errno::NOMEM) => Err(Errno::NOSPC),
+            result => result.map(|()| mapping),
+        }
+    }
+
+    /// Removes the object. `close` makes sure of the open file that nobody uses it in a way that
+    /// forbids that; `wake` wakes those who wait in it.
+    pub(crate) fn remove(
         self,
         space: &Space,
         name: &str,
         removal: Removal,
-        mark: impl FnOnce(&OwnedFd) -> Result<Wake>,
+        close: impl FnOnce(&OwnedFd) -> Result<()>,
+        wake: impl FnOnce(&Mapping),
     ) -> Result<()> {
         name::check("remove", name)?;
         let object = label(self.kind, name);
         let failed = |errno| Error::os("remove", &object, errno);
+        let generation = Generation::current().map_err(failed)?;
         let parent = space.directory()?;
         let file_name = file_name(self.kind, name);
-        let what = "file";
-        let opened = open_file(&parent, &file_name, Protection::ReadWrite, &object, what).and_then(
-            |(file, stat, header)| {
-                Header::decode(&header, self.role, what, &object)?;
-                Ok((u64::try_from(stat.st_size) == Ok(self.len as u64)).then_some((file, stat)))
-            },
-        );
-        let wake = match opened {
-            Ok(Some((file, stat))) => {
-                // Removers take turns, so that none deletes a successor of what it looked at.
-                fs::flock(&file, fs::FlockOperation::LockExclusive).map_err(failed)?;
-                let now = fs::statat(&parent, &file_name, AtFlags::SYMLINK_NOFOLLOW);
-                if identity(&now.map_err(failed)?) != identity(&stat) {
-                    return Err(failed(Errno::NOENT));
-                }
-                let mut state = [0];
-                read_words_at(&file, &mut state, STATE, &object)?;
-                if removal == Removal::Finish && state[0] != STATE_REMOVED {
-                    return Ok(());
-                }
-                let wake = mark(&file).map_err(|error| error.on(&object))?;
-                hook::point("remove.marked");
-                // The file stays open, and with it the turn, until the name is free.
-                Some((wake, file))
+        // A child would keep the locks taken here.
+        let _no_fork = no_fork();
+        let found = fs::statat(&parent, &file_name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        match FileType::from_raw_mode(found.st_mode) {
+            FileType::RegularFile => {}
+            // No object, but it has an object's name.
+            _ if removal == Removal::Finish => return Ok(()),
+            FileType::Directory => return delete(parent.as_fd(), &file_name).map_err(failed),
+            _ => {
+                return fs::unlinkat(&parent, &file_name, AtFlags::empty()).map_err(failed);
             }
-            // Not an object, or a damaged one, but it has an object's name.
-            Ok(None) if removal == Removal::Start => None,
-            Err(error)
-                if removal == Removal::Start
-                    && matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Incompatible) =>
-            {
-                None
-            }
-            Ok(None) => return Ok(()),
-            Err(error) => return Err(error.during("remove")),
-        };
-        match fs::unlinkat(&parent, &file_name, AtFlags::empty()) {
-            Err(Errno::ISDIR | Errno::PERM) => delete(parent.as_fd(), &file_name),
-            result => result,
         }
-        .map_err(failed)?;
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = fs::openat(&parent, &file_name, flags, Mode::empty()).map_err(failed)?;
+        // Removers take turns, so that none deletes a successor of what it looked at.
+        take_turn(&file, &object)?;
+        let ours = fs::fstat(&file).map_err(failed)?;
+        let now = fs::statat(&parent, &file_name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        if identity(&now) != identity(&ours) {
+            return Err(failed(Errno::NOENT));
+        }
+        let is_whole = u64::try_from(ours.st_size) == Ok(self.len as u64) && {
+            let mut header = [0; HEADER_LEN];
+            read_at(&file, &mut header, 0, &object)?;
+            Header::decode(&header, self.role, "file", &object).is_ok()
+        };
+        let mapping = match is_whole {
+            true => Some(self.map(&file, generation).map_err(failed)?),
+            false => None,
+        };
+        let state = mapping.as_ref().map(|mapping| mapping.word(STATE));
+        let was = state.map(|state| state.load(Ordering::Relaxed));
+        if removal == Removal::Finish && was != Some(STATE_REMOVED) {
+            return Ok(());
+        }
+        close(&file).map_err(|error| error.on(&object))?;
+        let mark = |value: u64| {
+            if let Some(state) = state {
+                state.store(value, Ordering::Release);
+            }
+        };
+        mark(STATE_REMOVED);
+        hook::point("remove.marked");
+        if let Err(errno) = fs::unlinkat(&parent, &file_name, AtFlags::empty()) {
+            // Who may write to the file need not be allowed to delete it.
+            mark(was.unwrap_or(STATE_LIVE));
+            return Err(failed(errno));
+        }
         hook::point("remove.deleted");
-        if let Some((wake, _)) = wake {
-            wake();
+        if let Some(mapping) = &mapping {
+            wake(mapping);
         }
         Ok(())
+    }
+}
+
+/// How long to wait for another process that creates or removes the same object.
+const TURN: Duration = Duration::from_secs(1);
+
+/// Takes the lock that creators and removers of an object hold.
+fn take_turn(file: &OwnedFd, object: &str) -> Result<()> {
+    let deadline = Deadline::after(TURN);
+    loop {
+        match fs::flock(file, fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::AGAIN) if deadline.left().is_zero() => {
+                let cause = "another process has been creating or removing it for a second; let that one go on, or end it";
+                return Err(Error::new(ErrorKind::Conflict, "remove", object, cause));
+            }
+            Err(Errno::AGAIN) => std::thread::sleep(Duration::from_millis(1)),
+            Err(errno) => return Err(Error::os("remove", object, errno)),
+        }
     }
 }
 

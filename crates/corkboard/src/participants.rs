@@ -13,7 +13,9 @@ use rustix::io::Errno;
 use crate::board::layout::WAITING;
 use crate::board::protocol;
 use crate::clock::{moment, wall_ns};
+use crate::error::Error;
 use crate::hook;
+use crate::object::read_words_at;
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::lock;
 use crate::sys::map::{Inheritance, Mapping, Protection};
@@ -61,6 +63,43 @@ impl Shape {
 pub(crate) struct Table {
     mapping: Mapping,
     len: usize,
+}
+
+impl Record {
+    fn of(words: &[u64; ENTRY_WORDS]) -> Self {
+        let label: Vec<u8> = words[LABEL / 8..]
+            .iter()
+            .flat_map(|word| word.to_ne_bytes())
+            .collect();
+        Self {
+            pid: words[PID / 8] as u32,
+            since: moment(words[SINCE / 8]),
+            label: text(&label),
+            word: words[0],
+        }
+    }
+}
+
+/// The entries in use, and what dead holders left in others: read without mapping the file, which
+/// a stranger may cut short at any time.
+pub(crate) fn list(file: &OwnedFd, shape: Shape, object: &str) -> Result<Vec<Listed>, Error> {
+    let mut words = vec![0; Shape::len_bytes(shape.entries) / 8];
+    read_words_at(file, &mut words, 0, object)?;
+    let used = usize::try_from(words[HIGH / 8]).unwrap_or(usize::MAX);
+    let (entries, _) = words[ENTRIES / 8..].as_chunks::<ENTRY_WORDS>();
+    let mut listed = Vec::new();
+    for (entry, words) in entries.iter().enumerate().take(used) {
+        let is_alive = lock::is_locked(file.as_fd(), lock_byte(entry), 1)
+            .map_err(|errno| Error::os("look at", object, errno))?;
+        if is_alive || words.iter().any(|word| *word != 0) {
+            listed.push(Listed {
+                entry,
+                is_alive,
+                record: Record::of(words),
+            });
+        }
+    }
+    Ok(listed)
 }
 
 /// An entry with something in it.
@@ -171,17 +210,9 @@ impl Table {
     /// What is written in an entry.
     pub(crate) fn record(&self, entry: usize) -> Record {
         let words = self.entry(entry);
-        let word = |field: usize| words[field / 8].load(Ordering::Relaxed);
-        let label: Vec<u8> = words[LABEL / 8..]
-            .iter()
-            .flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes())
-            .collect();
-        Record {
-            pid: word(PID) as u32,
-            since: moment(word(SINCE)),
-            label: text(&label),
-            word: word(0),
-        }
+        Record::of(&std::array::from_fn(|word| {
+            words[word].load(Ordering::Relaxed)
+        }))
     }
 
     /// Lets go of the entry's pin and empties the rest. The caller holds its byte.
@@ -190,28 +221,6 @@ impl Table {
         for word in &self.entry(entry)[PID / 8..] {
             word.store(0, Ordering::Relaxed);
         }
-    }
-
-    /// The entries in use, and what dead holders left in others.
-    pub(crate) fn list(&self, file: BorrowedFd<'_>) -> Result<Vec<Listed>, Errno> {
-        let mut listed = Vec::new();
-        for entry in 0..self.used() {
-            let is_alive = lock::is_locked(file, lock_byte(entry), 1)?;
-            if is_alive || self.is_written(entry) {
-                listed.push(Listed {
-                    entry,
-                    is_alive,
-                    record: self.record(entry),
-                });
-            }
-        }
-        Ok(listed)
-    }
-
-    /// Whether anything is written in an entry.
-    fn is_written(&self, entry: usize) -> bool {
-        let mut words = self.entry(entry).iter();
-        words.any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
     /// Writes who we are, for people to read.

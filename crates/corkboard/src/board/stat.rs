@@ -1,6 +1,6 @@
 //! Everything there is to know about a board, for tools that show it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs;
@@ -11,12 +11,10 @@ use super::layout::{DESCRIPTOR_LEN, LATEST, LEN, MONOTONIC, MUTEX, REALTIME, Rol
 use super::{Integrity, Timestamp, WriterMode, mutex};
 use crate::clock::moment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::read_words_at;
-use crate::participants::{Listed, Table, text};
+use crate::object::{read_at, read_words_at};
+use crate::participants::{self, Listed, text};
 use crate::space::Space;
-use crate::sync::Ordering;
 use crate::sys::map::Protection;
-use crate::sys::process::Generation;
 
 /// A board's shape and state at one moment.
 #[derive(Clone, Debug)]
@@ -109,7 +107,6 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
     let object = object(name);
     let failed = |errno| Error::os("look at", &object, errno);
     let geometry = files.geometry;
-    let generation = Generation::current().map_err(failed)?;
     let data = fs::fstat(&files.data).map_err(failed)?;
     let readers = files.table(Role::Readers, Protection::ReadOnly, &object)?;
     let control = match files.table(Role::Control, Protection::ReadOnly, &object) {
@@ -122,13 +119,15 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
         blocks += fs::fstat(table).map_err(failed)?.st_blocks as u64;
     }
     let list = |file: &OwnedFd, role: Role| -> Result<Vec<Participant>> {
-        let protection = Protection::ReadOnly;
-        let table = Table::map(file.as_fd(), geometry.table(role), protection, generation)
-            .map_err(failed)?;
-        let turn = (role == Role::Control)
-            .then(|| mutex::owner(table.mapping().half_word(MUTEX).load(Ordering::Relaxed)))
-            .flatten();
-        let listed = table.list(file.as_fd()).map_err(failed)?;
+        let turn = match role {
+            Role::Control => {
+                let mut word = [0; 4];
+                read_at(file, &mut word, MUTEX, &object)?;
+                mutex::owner(u32::from_ne_bytes(word))
+            }
+            _ => None,
+        };
+        let listed = participants::list(file, geometry.table(role), &object)?;
         let participant = |listed: Listed| Participant {
             entry: listed.entry as u32,
             pid: listed.record.pid,

@@ -36,7 +36,7 @@ use crate::hook;
 use crate::object::{self, Identity, Opened, Removal, identity};
 use crate::space::{Access, Kind, Space};
 use crate::sync::{AtomicU64, Ordering};
-use crate::sys::map::{Inheritance, Mapping, Protection};
+use crate::sys::map::{Mapping, Protection};
 use crate::sys::process::Generation;
 use crate::sys::wait;
 use layout::{FILE, RESET, WORD};
@@ -138,7 +138,11 @@ impl Event {
                 return Err(exists());
             }
         }
-        Self::open(space, name)
+        match Self::open(space, name)? {
+            event if event.shared.reset == reset => Ok(event),
+            // Removed meanwhile, and created anew by somebody else.
+            _ => Err(exists()),
+        }
     }
 
     /// Opens an existing event.
@@ -154,9 +158,7 @@ impl Event {
         let Opened { file, stat, header } = FILE.open(space, name, Protection::ReadWrite)?;
         let reset = Reset::from_header(&header, name)?;
         let generation = Generation::current().map_err(failed)?;
-        let (writable, inherit) = (Protection::ReadWrite, Inheritance::Child);
-        let fd = std::os::fd::AsFd::as_fd(&file);
-        let mapping = Mapping::new(fd, FILE.len, writable, inherit, generation).map_err(failed)?;
+        let mapping = FILE.map(&file, generation).map_err(failed)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 space: space.clone(),

@@ -1,19 +1,15 @@
 //! Everything there is to know about an event, and its removal.
 
-use std::os::fd::AsFd;
 use std::time::SystemTime;
 
+use super::Reset;
 use super::layout::{FILE, WORD};
 use super::protocol::State;
-use super::{Reset, os};
 use crate::clock::moment;
 use crate::error::Result;
-use crate::header::{STATE, STATE_REMOVED};
 use crate::object::{self, CREATED, Opened, Removal};
 use crate::space::{Kind, Space};
-use crate::sync::Ordering;
-use crate::sys::map::{Inheritance, Mapping, Protection};
-use crate::sys::process::Generation;
+use crate::sys::map::Protection;
 use crate::sys::wait;
 
 /// An event at one moment.
@@ -65,13 +61,11 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
 
 /// Removes an event: handles on it say `Removed`.
 pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> {
-    FILE.remove(space, name, removal, |file| {
-        let failed = |errno| os("remove", name, errno);
-        let generation = Generation::current().map_err(failed)?;
-        let (writable, inherit) = (Protection::ReadWrite, Inheritance::Child);
-        let mapping =
-            Mapping::new(file.as_fd(), FILE.len, writable, inherit, generation).map_err(failed)?;
-        mapping.word(STATE).store(STATE_REMOVED, Ordering::Release);
-        Ok(move || wait::wake_low(mapping.word(WORD)))
-    })
+    FILE.remove(
+        space,
+        name,
+        removal,
+        |_| Ok(()),
+        |mapping| wait::wake_low(mapping.word(WORD)),
+    )
 }

@@ -143,8 +143,15 @@ impl Bells<'_> {
         match self {
             Self::Words(words) => ring_words(words, bell),
             Self::Page(page) => {
-                if lock::is_locked_or_shared(file, LISTENERS + bell as u64) == Ok(true) {
-                    wait::bump_and_wake_untouched(Self::place(page, bell));
+                if lock::is_locked_or_shared(file, LISTENERS + bell as u64) != Ok(true) {
+                    return;
+                }
+                let place = Self::place(page, bell);
+                // Somebody may have put other content there: then the bell stays as it is, and
+                // who is about to sleep wakes after a slice.
+                match begins_as_page(file) {
+                    Ok(true) => wait::bump_and_wake_untouched(place),
+                    _ => wait::wake_untouched(place),
                 }
             }
             Self::None => {}
@@ -168,9 +175,16 @@ pub(super) fn ring_words(mapping: &Mapping, bell: Bell) {
     }
 }
 
+/// Whether the file begins as a lock file's page does.
+pub(super) fn begins_as_page(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut begin = [0; PAGE.len()];
+    let count = rustix::io::pread(file, &mut begin, 0)?;
+    Ok(begin[..count] == PAGE[..])
+}
+
 /// In a page: where the bells are.
 const PAGE_BELLS: usize = 64;
-/// What makes an empty file a lock file.
+/// How a page begins.
 pub(super) const PAGE: &[u8; 64] =
     b"corkboard lock file, version 1. Its bytes say who waits.       \n";
 pub(super) const PAGE_LEN: usize = 4096;

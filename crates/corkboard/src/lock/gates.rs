@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{self, AtFlags, CWD};
+use rustix::fs;
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -57,6 +57,13 @@ pub(super) enum Mode {
     Write,
 }
 
+/// Whether an attempt is the last one before a time-out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Yes,
+    No,
+}
+
 /// What an entry's word says of its handle, in the low bits; above them since when, in
 /// microseconds since 1970.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,8 +83,8 @@ pub(super) struct Gates {
     identity: Identity,
     /// Whether the file is open for writing, which writers need.
     is_writable: bool,
-    /// The file's time of change when it was last seen at its path, in seconds and nanoseconds;
-    /// `None` when it has to be looked for each time.
+    /// The time of change of a space's file when it was last seen at its path, in seconds and
+    /// nanoseconds; `None` when it has to be looked for each time.
     changed: Option<(i64, i64)>,
     holds: Option<Mode>,
 }
@@ -118,6 +125,7 @@ impl Gates {
             if identity(&other.stat) != identity(&stat) {
                 return Err(failed(Errno::NOENT));
             }
+            FILE.check_memory(&other.file, generation).map_err(failed)?;
             let claimed = Table::claim(other.file, SHAPE, generation, label).map_err(failed)?;
             let (table, entry) = match claimed {
                 Some((table, entry)) => (table, Some(entry)),
@@ -193,6 +201,7 @@ impl Gates {
                 Ok(false) => {
                     self.leave();
                     self.reopen()?;
+                    self.check_usable(mode)?;
                 }
                 Err(error) => {
                     self.leave();
@@ -249,7 +258,7 @@ impl Gates {
             deadline,
             || SLICE,
             Note::AwaitsRead,
-            || {
+            |_| {
                 if attempt()? {
                     return Ok(true);
                 }
@@ -278,18 +287,30 @@ impl Gates {
                 bells.set_claimed(false);
                 return Ok(false);
             }
+            if lock::is_locked(file, GATE, 1)? {
+                // Another writer is in. Courtesy begins when it has left.
+                courtesy.set(None);
+                return Ok(true);
+            }
             let since = courtesy.get().unwrap_or_else(Instant::now);
             courtesy.set(Some(since));
             Ok(since.elapsed() < COURTESY)
         };
-        let pass_gate = || Ok(!is_claimed()? && lock::try_lock(file, GATE)?);
+        // Who does not wait any longer goes before others who do: a claimant may be stopped.
+        let pass_gate =
+            |last: Last| Ok((last == Last::Yes || !is_claimed()?) && lock::try_lock(file, GATE)?);
         // The end of courtesy rings no bell.
         let slice = || match courtesy.get().map(|since: Instant| since.elapsed()) {
             Some(since) if since < COURTESY => COURTESY - since,
             _ => SLICE,
         };
-        let has_gate = pass_gate().map_err(|errno| self.failed(errno))?
-            || self.wait(Bell::Gate, deadline, slice, Note::AwaitsWrite, pass_gate)?;
+        let has_gate = match deadline {
+            Deadline::Now => pass_gate(Last::Yes).map_err(|errno| self.failed(errno))?,
+            _ => {
+                pass_gate(Last::No).map_err(|errno| self.failed(errno))?
+                    || self.wait(Bell::Gate, deadline, slice, Note::AwaitsWrite, pass_gate)?
+            }
+        };
         if !has_gate {
             return Ok(false);
         }
@@ -298,7 +319,13 @@ impl Gates {
         let attempt = || lock::try_lock(file, BODY);
         let has_body = match attempt() {
             Ok(true) => return Ok(true),
-            Ok(false) => self.wait(Bell::Body, deadline, || SLICE, Note::AwaitsWrite, attempt),
+            Ok(false) => self.wait(
+                Bell::Body,
+                deadline,
+                || SLICE,
+                Note::AwaitsWrite,
+                |_| attempt(),
+            ),
             Err(errno) => Err(self.failed(errno)),
         };
         if !matches!(has_body, Ok(true)) {
@@ -316,20 +343,22 @@ impl Gates {
         deadline: Deadline,
         slice: impl Fn() -> Duration,
         note: Note,
-        mut attempt: impl FnMut() -> std::result::Result<bool, Errno>,
+        attempt: impl Fn(Last) -> std::result::Result<bool, Errno>,
     ) -> Result<bool> {
         let (file, bells) = (self.file.as_fd(), self.bells());
-        let failed = |errno| self.failed(errno);
+        let attempt = |last| attempt(last).map_err(|errno| self.failed(errno));
         let mut patience = Duration::ZERO;
         loop {
             let left = deadline.left();
             if left.is_zero() {
-                return Ok(false);
+                return attempt(Last::Yes);
             }
             self.note(note);
-            let ticket = bells.announce(file, bell).map_err(failed)?;
-            let has_it = attempt().map_err(failed);
-            if has_it.is_err() || matches!(has_it, Ok(true)) {
+            let ticket = bells
+                .announce(file, bell)
+                .map_err(|errno| self.failed(errno))?;
+            let has_it = attempt(Last::No);
+            if !matches!(has_it, Ok(false)) {
                 bells.retract(file, bell);
                 return has_it;
             }
@@ -337,7 +366,7 @@ impl Gates {
             bells.sleep(bell, ticket, left.min(slice()), &mut patience);
             bells.retract(file, bell);
             self.check_live()?;
-            if attempt().map_err(failed)? {
+            if attempt(Last::No)? {
                 return Ok(true);
             }
         }
@@ -405,7 +434,10 @@ impl Gates {
         self.check_live()?;
         let changed = (stat.st_ctime, stat.st_ctime_nsec as i64);
         if stat.st_nlink > 0 {
-            if self.changed == Some(changed) {
+            // A file in a space moves only by itself, which changes its time. At another path,
+            // a directory above it may have been replaced.
+            let is_named = matches!(self.origin, Origin::Named { .. });
+            if is_named && self.changed == Some(changed) {
                 return Ok(true);
             }
             if self.is_at_path() {
@@ -427,8 +459,7 @@ impl Gates {
             Origin::Named { space, name, .. } => {
                 object::is_in_place(space, Kind::Lock, name, self.identity)
             }
-            Origin::Path { path, .. } => fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
-                .is_ok_and(|stat| identity(&stat) == self.identity),
+            Origin::Path { path, .. } => object::is_at(path, self.identity),
         }
     }
 
@@ -486,10 +517,16 @@ impl Drop for Gates {
     }
 }
 
-/// Whether the lock could be had for writing now; takes the gate and the body until the file is
-/// closed.
+/// Takes the lock for good, if it can be had at once.
 pub(super) fn close_for_good(file: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
-    Ok(lock::try_lock(file, GATE)? && lock::try_lock(file, BODY)?)
+    if !lock::try_lock(file, GATE)? {
+        return Ok(false);
+    }
+    if lock::try_lock(file, BODY)? {
+        return Ok(true);
+    }
+    lock::unlock(file, GATE)?;
+    Ok(false)
 }
 
 /// What the kernel says of a lock.

@@ -32,8 +32,6 @@ pub(super) const BODY: u64 = GATE + 1;
 pub(super) const TURN: u64 = GATE + 2;
 /// Of files without words of our own: who listens for a bell holds its byte for reading.
 pub(super) const LISTENERS: u64 = GATE + 3;
-/// Who makes an empty file a lock file.
-pub(super) const MAKING: u64 = GATE + 5;
 
 #[cfg(test)]
 #[cfg(not(loom))]
@@ -51,9 +49,6 @@ mod tests {
             let line = format!("| 2^41 + {byte} | {what}");
             assert!(text.contains(&line), "{line}");
         }
-        assert_eq!(
-            [BODY, TURN, LISTENERS, MAKING].map(|byte| byte - GATE),
-            [1, 2, 3, 5]
-        );
+        assert_eq!([BODY, TURN, LISTENERS].map(|byte| byte - GATE), [1, 2, 3]);
     }
 }

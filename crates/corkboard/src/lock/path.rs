@@ -1,18 +1,15 @@
 //! Lock files at any path, which belong to whoever put them there.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Access;
-use super::bells::{PAGE, PAGE_LEN};
-use super::layout::MAKING;
+use super::bells::{PAGE, PAGE_LEN, begins_as_page};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{Identity, identity, mode_bits};
-use crate::sys::lock;
 use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::{Generation, ParentsFile};
 
@@ -30,47 +27,64 @@ pub(super) fn object(path: &Path) -> String {
     format!("lock file {path:?}")
 }
 
-/// Opens the file at the path, creating an empty one when absent.
+/// Opens the file at the path, creating it when absent.
 pub(super) fn open(path: &Path, access: Access) -> Result<AtPath> {
     let failed = |errno| Error::os("open", object(path), errno);
     let generation = Generation::current().map_err(failed)?;
-    let (file, (stat, is_writable)) = ParentsFile::open(generation, || {
+    let (file, (stat, is_writable, page)) = ParentsFile::open(generation, || {
         let (file, is_writable) = open_or_create(path, access)?;
         let stat = fs::fstat(&file).map_err(failed)?;
         check_regular(path, &stat)?;
-        Ok((file, (stat, is_writable)))
-    })?;
-    let kind = FileSystem::of(file.as_fd()).map_err(failed)?;
-    if let Some(option) = kind.keeps_locks_to_itself(&stat) {
-        let cause = format!(
-            "its mount has the option {option}, so other computers would not see the lock; mount it without"
-        );
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "open",
-            object(path),
-            cause,
-        ));
-    }
-    let has_page = kind == FileSystem::Local
-        && match is_writable {
-            true => make_page(file.as_fd()).map_err(failed)?,
-            false => is_page(file.as_fd()).map_err(failed)?,
+        let kind = FileSystem::of(file.as_fd()).map_err(failed)?;
+        if let Some(option) = kind.keeps_locks_to_itself(&stat) {
+            let cause = format!(
+                "its mount has the option {option}, so other computers would not see the lock; mount it without"
+            );
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "open",
+                object(path),
+                cause,
+            ));
+        }
+        let is_page = kind == FileSystem::Local && is_page(file.as_fd()).map_err(failed)?;
+        let page = match is_page {
+            true => map_page(path, &stat, is_writable, generation),
+            false => None,
         };
-    let protection = match is_writable {
-        true => Protection::ReadWrite,
-        false => Protection::ReadOnly,
-    };
-    let map = || {
-        let never = Inheritance::Never;
-        Mapping::new(file.as_fd(), PAGE_LEN, protection, never, generation).ok()
-    };
+        Ok((file, (stat, is_writable, page)))
+    })?;
     Ok(AtPath {
-        page: if has_page { map() } else { None },
+        page,
         file,
         identity: identity(&stat),
         is_writable,
     })
+}
+
+const FLAGS: OFlags = OFlags::NOFOLLOW
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY);
+
+/// Maps the page through a description of its own: a mapping keeps its description open, and with
+/// it all locks, when the program closes the descriptor.
+fn map_page(
+    path: &Path,
+    stat: &fs::Stat,
+    is_writable: bool,
+    generation: Generation,
+) -> Option<Mapping> {
+    let (access, protection) = match is_writable {
+        true => (OFlags::RDWR, Protection::ReadWrite),
+        false => (OFlags::RDONLY, Protection::ReadOnly),
+    };
+    let file = fs::openat(CWD, path, FLAGS | access, Mode::empty()).ok()?;
+    if identity(&fs::fstat(&file).ok()?) != identity(stat) {
+        return None;
+    }
+    let never = Inheritance::Never;
+    Mapping::new(file.as_fd(), PAGE_LEN, protection, never, generation).ok()
 }
 
 fn open_or_create(path: &Path, access: Access) -> Result<(OwnedFd, bool)> {
@@ -85,7 +99,6 @@ fn open_or_create(path: &Path, access: Access) -> Result<(OwnedFd, bool)> {
         }
         errno => Error::os("open", object(path), errno),
     };
-    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     for _ in 0..1000 {
         // Before it is opened, which does something to a device.
         match fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
@@ -93,30 +106,57 @@ fn open_or_create(path: &Path, access: Access) -> Result<(OwnedFd, bool)> {
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(failed(errno)),
         }
-        match fs::openat(CWD, path, flags | OFlags::RDWR, Mode::empty()) {
+        match fs::openat(CWD, path, FLAGS | OFlags::RDWR, Mode::empty()) {
             Ok(file) => return Ok((file, true)),
             Err(Errno::NOENT) => {}
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
-                let file = fs::openat(CWD, path, flags | OFlags::RDONLY, Mode::empty());
+                let file = fs::openat(CWD, path, FLAGS | OFlags::RDONLY, Mode::empty());
                 return Ok((file.map_err(failed)?, false));
             }
             Err(errno) => return Err(failed(errno)),
         }
-        let new = flags | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        match fs::openat(CWD, path, new, Mode::from_raw_mode(0o600)) {
-            Ok(file) => {
-                let mode = Mode::from_raw_mode(mode_bits(access, 0o6));
-                if access != Access::Owner {
-                    fs::fchmod(&file, mode).map_err(failed)?;
-                }
-                return Ok((file, true));
+        let created = match create_whole(path, access) {
+            // Not every file system has files without names.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
+                create_empty(path, access)
             }
+            created => created,
+        };
+        match created {
+            Ok(file) => return Ok((file, true)),
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(failed(errno)),
         }
     }
     let cause = "it is deleted as fast as it is created; find out by whom";
     Err(Error::new(ErrorKind::Conflict, "open", object(path), cause))
+}
+
+/// Makes a file with a page in it and gives it its name when it is whole, so that nobody ever
+/// takes a file with something else in it for one that is to be filled.
+fn create_whole(path: &Path, access: Access) -> std::result::Result<OwnedFd, Errno> {
+    let directory = path.parent().ok_or(Errno::ISDIR)?;
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = fs::openat(CWD, directory, flags, Mode::from_raw_mode(0o600))?;
+    // What wakes those who wait is of use among processes of one computer only.
+    if FileSystem::of(file.as_fd())? == FileSystem::Local {
+        rustix::io::pwrite(&file, PAGE, 0)?;
+        fs::ftruncate(&file, PAGE_LEN as u64)?;
+    }
+    fs::fchmod(&file, Mode::from_raw_mode(mode_bits(access, 0o6)))?;
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)?;
+    Ok(file)
+}
+
+/// Makes an empty file, which has no page and never gets one.
+fn create_empty(path: &Path, access: Access) -> std::result::Result<OwnedFd, Errno> {
+    let new = FLAGS | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+    let file = fs::openat(CWD, path, new, Mode::from_raw_mode(0o600))?;
+    if access != Access::Owner {
+        fs::fchmod(&file, Mode::from_raw_mode(mode_bits(access, 0o6)))?;
+    }
+    Ok(file)
 }
 
 fn check_regular(path: &Path, stat: &fs::Stat) -> Result<()> {
@@ -138,48 +178,8 @@ fn check_regular(path: &Path, stat: &fs::Stat) -> Result<()> {
     Err(Error::new(kind, "open", object(path), cause))
 }
 
-/// Whether the file has a page for waking; one that is empty gets it. A process that dies on the
-/// way leaves the beginning of one, which the next completes.
-fn make_page(file: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
-    for _ in 0..100 {
-        if !is_unfinished(file)? {
-            return is_page(file);
-        }
-        if !lock::try_lock(file, MAKING)? {
-            std::thread::sleep(Duration::from_millis(1));
-            continue;
-        }
-        let make = || {
-            if is_unfinished(file)? {
-                rustix::io::pwrite(file, PAGE, 0)?;
-                fs::ftruncate(file, PAGE_LEN as u64)?;
-            }
-            Ok(())
-        };
-        let made: std::result::Result<(), Errno> = make();
-        lock::unlock(file, MAKING)?;
-        if made.is_err() {
-            // Without memory or permission for it, there is the lock all the same.
-            return Ok(false);
-        }
-    }
-    Ok(false)
-}
-
-/// Whether the file is empty or the beginning of a page.
-fn is_unfinished(file: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
-    let len = fs::fstat(file)?.st_size;
-    Ok(len == 0 || (len < PAGE_LEN as i64 && begins_as_page(file)?))
-}
-
 fn is_page(file: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
     Ok(fs::fstat(file)?.st_size >= PAGE_LEN as i64 && begins_as_page(file)?)
-}
-
-fn begins_as_page(file: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
-    let mut begin = [0; PAGE.len()];
-    let count = rustix::io::pread(file, &mut begin, 0)?;
-    Ok(begin[..count] == PAGE[..])
 }
 
 /// Who else may see a file.

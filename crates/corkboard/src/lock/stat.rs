@@ -1,6 +1,6 @@
 //! Everything there is to know about a lock, and its removal.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::SystemTime;
 
 use super::bells::{self, Bell};
@@ -8,13 +8,11 @@ use super::gates::{Kernel, NOTE_BITS, Note, close_for_good};
 use super::layout::{FILE, SHAPE};
 use crate::clock::moment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::header::{STATE, STATE_REMOVED};
 use crate::object::{self, CREATED, Opened, Removal};
-use crate::participants::{Listed, Table, lock_byte};
+use crate::participants::{self, Listed, Table, lock_byte};
 use crate::space::{Kind, Space};
-use crate::sync::Ordering;
 use crate::sys::lock;
-use crate::sys::map::{Inheritance, Mapping, Protection};
+use crate::sys::map::Protection;
 use crate::sys::process::Generation;
 
 /// A lock at one moment.
@@ -138,11 +136,8 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
         stat: status,
         header,
     } = FILE.open(space, name, Protection::ReadOnly)?;
-    let generation = Generation::current().map_err(failed)?;
-    let read_only = Protection::ReadOnly;
-    let table = Table::map(file.as_fd(), SHAPE, read_only, generation).map_err(failed)?;
     let kernel = Kernel::of(&file).map_err(failed)?;
-    let listed = table.list(file.as_fd()).map_err(failed)?;
+    let listed = participants::list(&file, SHAPE, &object::label(Kind::Lock, name))?;
     Ok(Stat {
         state: match kernel {
             Kernel {
@@ -163,31 +158,26 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
 
 /// Removes a lock that nobody holds: handles on it say `Removed`.
 pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> {
-    FILE.remove(space, name, removal, |file| {
+    let close = |file: &OwnedFd| {
         let failed = |errno| Error::os("remove", object::label(Kind::Lock, name), errno);
         // Nobody comes in from here on, until everybody is told.
-        if !close_for_good(file.as_fd()).map_err(failed)? {
-            let holder = || {
-                let handles = stat(space, name).ok()?.handles;
-                let handle = handles.into_iter().find(Handle::is_holder)?;
-                Some(format!("process {} ({})", handle.pid, handle.label))
-            };
-            let holder = holder().unwrap_or_else(|| "a process".into());
-            let cause =
-                format!("{holder} holds it; wait until it is released, or end that process");
-            let object = object::label(Kind::Lock, name);
-            return Err(Error::new(ErrorKind::Conflict, "remove", object, cause));
+        if close_for_good(file.as_fd()).map_err(failed)? {
+            return Ok(());
         }
-        let generation = Generation::current().map_err(failed)?;
-        let (writable, inherit) = (Protection::ReadWrite, Inheritance::Child);
-        let mapping =
-            Mapping::new(file.as_fd(), FILE.len, writable, inherit, generation).map_err(failed)?;
-        mapping.word(STATE).store(STATE_REMOVED, Ordering::Release);
-        Ok(move || {
-            for bell in [Bell::Gate, Bell::Body] {
-                bells::ring_words(&mapping, bell);
-            }
-        })
+        let holder = || {
+            let handles = stat(space, name).ok()?.handles;
+            let handle = handles.into_iter().find(Handle::is_holder)?;
+            Some(format!("process {} ({})", handle.pid, handle.label))
+        };
+        let holder = holder().unwrap_or_else(|| "a process".into());
+        let cause = format!("{holder} holds it; wait until it is released, or end that process");
+        let object = object::label(Kind::Lock, name);
+        Err(Error::new(ErrorKind::Conflict, "remove", object, cause))
+    };
+    FILE.remove(space, name, removal, close, |mapping| {
+        for bell in [Bell::Gate, Bell::Body] {
+            bells::ring_words(mapping, bell);
+        }
     })
 }
 

@@ -104,6 +104,7 @@ fn wiped_page() -> Result<&'static [AtomicU64], Errno> {
 /// keeps it until it executes another program.
 pub(crate) struct ParentsFile {
     fd: ManuallyDrop<OwnedFd>,
+    listed: ListedFile,
     generation: Generation,
 }
 
@@ -115,9 +116,14 @@ impl ParentsFile {
     ) -> Result<(Self, T), E> {
         let mut open_files = no_fork();
         let (fd, more) = open()?;
-        open_files.push(fd.as_raw_fd());
-        let fd = ManuallyDrop::new(fd);
-        Ok((Self { fd, generation }, more))
+        let listed = ListedFile::of(fd.as_raw_fd());
+        open_files.push(listed);
+        let file = Self {
+            fd: ManuallyDrop::new(fd),
+            listed,
+            generation,
+        };
+        Ok((file, more))
     }
 
     #[inline]
@@ -139,18 +145,53 @@ impl Drop for ParentsFile {
             return;
         }
         let mut open_files = no_fork();
-        open_files.retain(|fd| *fd != self.fd.as_raw_fd());
-        // SAFETY: dropped once, here; closed before a fork can come in between.
-        unsafe { ManuallyDrop::drop(&mut self.fd) };
+        if let Some(index) = open_files.iter().position(|file| *file == self.listed) {
+            open_files.swap_remove(index);
+        }
+        // Before a fork can come in between.
+        self.listed.close();
     }
 }
 
+/// A descriptor, and the file that it was opened on: another part of the program may have closed
+/// it, and the number be another file's by now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ListedFile {
+    fd: RawFd,
+    device: u64,
+    inode: u64,
+}
+
+impl ListedFile {
+    fn of(fd: RawFd) -> Self {
+        let (device, inode) = identity_of(fd).unwrap_or_default();
+        Self { fd, device, inode }
+    }
+
+    /// Closes the descriptor, if it is still this file's. May run in a fork's child.
+    fn close(self) {
+        if identity_of(self.fd) == Some((self.device, self.inode)) {
+            // SAFETY: the descriptor that was listed, as far as can be told, and whoever listed it
+            // no longer uses it: `ParentsFile` is dropped, or finds out that it is in a child.
+            unsafe { libc::close(self.fd) };
+        }
+    }
+}
+
+/// Which file a descriptor is of, if it is open. May run in a fork's child.
+fn identity_of(fd: RawFd) -> Option<(u64, u64)> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the kernel fills in `stat`, or fails.
+    let stat = unsafe { (libc::fstat(fd, stat.as_mut_ptr()) == 0).then(|| stat.assume_init()) };
+    stat.map(|stat| (stat.st_dev, stat.st_ino))
+}
+
 /// The files that a fork's child closes.
-static OPEN_FILES: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+static OPEN_FILES: Mutex<Vec<ListedFile>> = Mutex::new(Vec::new());
 
 /// While this is held, `fork` waits in every thread. Who opens a file and closes it again within
 /// leaves no copy of it in a child.
-pub(crate) fn no_fork() -> MutexGuard<'static, Vec<RawFd>> {
+pub(crate) fn no_fork() -> MutexGuard<'static, Vec<ListedFile>> {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         // SAFETY: the three functions meet the rules for what runs around a fork, see there. It
@@ -161,7 +202,7 @@ pub(crate) fn no_fork() -> MutexGuard<'static, Vec<RawFd>> {
 }
 
 /// The lock on the list during a fork.
-struct DuringFork(UnsafeCell<Option<MutexGuard<'static, Vec<RawFd>>>>);
+struct DuringFork(UnsafeCell<Option<MutexGuard<'static, Vec<ListedFile>>>>);
 
 // SAFETY: only the forking thread uses it, from `before_fork`, which takes the lock, until
 // `in_parent` or `in_child` gives the lock back.
@@ -183,10 +224,8 @@ unsafe extern "C" fn in_parent() {
 unsafe extern "C" fn in_child() {
     // SAFETY: the child has only the thread of `before_fork`, which holds the lock.
     if let Some(mut list) = unsafe { (*DURING_FORK.0.get()).take() } {
-        for fd in list.drain(..) {
-            // SAFETY: the child's own copy, which nothing in it uses: `ParentsFile` looks first
-            // whether it is in the process that opened it.
-            unsafe { libc::close(fd) };
+        for file in list.drain(..) {
+            file.close();
         }
     }
 }

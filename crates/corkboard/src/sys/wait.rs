@@ -48,6 +48,11 @@ pub(crate) enum Sleep {
     Impossible,
 }
 
+/// Wakes everyone who sleeps in [`wait_untouched`].
+pub(crate) fn wake_untouched(address: *const u32) {
+    wake(address, i32::MAX);
+}
+
 /// Adds 1 to 32 bits that this process never touches itself, and wakes everyone who sleeps in
 /// [`wait_untouched`] on them. Where it may not be changed, only wakes; where the memory is gone,
 /// does nothing.
@@ -67,7 +72,7 @@ pub(crate) fn bump_and_wake_untouched(address: *const u32) {
         )
     };
     if status == -1 {
-        wake(address, i32::MAX);
+        wake_untouched(address);
     }
 }
 
