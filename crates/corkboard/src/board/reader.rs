@@ -579,7 +579,7 @@ impl Reader {
         fence(Ordering::SeqCst);
         let is_settled = self.table().is_none_or(|table| {
             let [_, fenced] = table.wake_words();
-            protocol::ask_for_fences(fenced) || barrier::heavy()
+            protocol::ask_for_fences(fenced, barrier::heavy)
         });
         let slice = if is_settled { slice } else { OBSERVER_SLICE };
         let state = self.board().state().load(Ordering::Relaxed);
