@@ -14,7 +14,8 @@ use super::layout::{LATEST, Role, SMALL_SLOTS, STAMP};
 use super::protocol::{self, GONE};
 use super::small::SmallSlots;
 use super::snapshot::{Held, OwnedSnapshot, Snapshot};
-use super::watching::{self, OBSERVER_SLICE};
+use super::watching::{self, OBSERVER_SLICE, SLICE};
+use crate::clock::Looks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
 use crate::object::{read_at, read_words_at};
@@ -241,7 +242,7 @@ impl Reader {
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Snapshot<'_>>> {
         let mut futile = 0;
         // The clock is read only by who has to wait.
-        let mut since = None;
+        let (mut since, mut looks) = (None, None);
         if self.spins > 0 && !self.is_newer() {
             since = timeout.map(|_| Instant::now());
             self.spin();
@@ -270,7 +271,7 @@ impl Reader {
             if left.is_zero() {
                 return Ok(None);
             }
-            self.sleep(left)?;
+            self.sleep(left, looks.get_or_insert_with(|| Looks::every(SLICE)))?;
         }
     }
 
@@ -572,7 +573,8 @@ impl Reader {
         }
     }
 
-    fn sleep(&mut self, left: Duration) -> Result<()> {
+    /// `looks` says when to look whether the board is still there, if no sleep runs to its end.
+    fn sleep(&mut self, left: Duration, looks: &mut Looks) -> Result<()> {
         let word = self.board().latest().load(Ordering::Relaxed) as u32;
         let slice = watching::announce(self.table().map(|table| &**table), word);
         // Pairs with the writer's fence after publishing, if it makes one.
@@ -598,7 +600,7 @@ impl Reader {
                 self.spins / 2
             };
         }
-        if timed_out {
+        if timed_out || (!self.is_newer() && looks.is_due()) {
             self.check_in_place()?;
         }
         Ok(())
