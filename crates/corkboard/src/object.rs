@@ -5,11 +5,12 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::clock::wall_ns;
+use crate::clock::{Deadline, wall_ns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{HEADER_LEN, Header, STATE, STATE_LIVE, STATE_REMOVED};
 use crate::hook;
@@ -51,6 +52,48 @@ pub(crate) enum Removal {
     Start,
     /// Only one whose remover died before it had freed the name.
     Finish,
+}
+
+/// How long a remover waits for its turn. Nobody needs as long, but one may be stopped.
+const TURN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Waits for the turn among those who remove an object. It ends when the file is closed.
+pub(crate) fn take_removers_turn(file: BorrowedFd<'_>, object: &str) -> Result<()> {
+    let deadline = Deadline::after(TURN_PATIENCE);
+    loop {
+        match fs::flock(file, fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if !deadline.left().is_zero() => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(Errno::AGAIN) => {
+                let cause = "another process is removing it and does not come to an end; continue or end that process (see lslocks)";
+                return Err(Error::new(ErrorKind::Conflict, "remove", object, cause));
+            }
+            Err(errno) => return Err(Error::os("remove", object, errno)),
+        }
+    }
+}
+
+/// Whether this process may take the name out of the directory: asked of the kernel, which alone
+/// knows of sticky bits, capabilities and what else there is. It looks at all that before it finds
+/// that the call is the wrong one for what has the name, and refuses it for that.
+pub(crate) fn check_removable(
+    parent: BorrowedFd<'_>,
+    file_name: &str,
+    kind: Kind,
+) -> std::result::Result<(), Errno> {
+    let (wrong, refusal) = match kind.file_type() {
+        FileType::Directory => (AtFlags::empty(), Errno::ISDIR),
+        _ => (AtFlags::REMOVEDIR, Errno::NOTDIR),
+    };
+    match fs::unlinkat(parent, file_name, wrong) {
+        Err(errno) if errno == refusal => Ok(()),
+        // Somebody put something else in its place, which is gone now.
+        Ok(()) => Err(Errno::NOENT),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Opens a regular file and reads its header, which is not checked yet.
@@ -345,7 +388,7 @@ impl Single {
         let wake = match opened {
             Ok(Some((file, stat))) => {
                 // Removers take turns, so that none deletes a successor of what it looked at.
-                fs::flock(&file, fs::FlockOperation::LockExclusive).map_err(failed)?;
+                take_removers_turn(file.as_fd(), &object)?;
                 let now = fs::statat(&parent, &file_name, AtFlags::SYMLINK_NOFOLLOW);
                 if identity(&now.map_err(failed)?) != identity(&stat) {
                     return Err(failed(Errno::NOENT));
@@ -355,6 +398,8 @@ impl Single {
                 if removal == Removal::Finish && state[0] != STATE_REMOVED {
                     return Ok(());
                 }
+                // Before everybody is told.
+                check_removable(parent.as_fd(), &file_name, self.kind).map_err(failed)?;
                 let wake = mark(&file).map_err(|error| error.on(&object))?;
                 hook::point("remove.marked");
                 // The file stays open, and with it the turn, until the name is free.

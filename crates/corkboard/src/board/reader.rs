@@ -100,7 +100,7 @@ impl Reader {
 
     pub(super) fn open_with(space: &Space, name: &str, options: &Options) -> Result<Self> {
         let files = Files::open(space, name, Protection::ReadOnly)?;
-        options.check(&files.geometry, name)?;
+        options.check(&files, name)?;
         let board = Attached::new(space, name, &files, Protection::ReadOnly)?;
         let label = options.label_or_program();
         let (shape, generation) = (board.geometry.table(Role::Readers), board.generation);

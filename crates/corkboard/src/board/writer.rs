@@ -96,7 +96,7 @@ impl Writer {
 
     pub(super) fn open_with(space: &Space, name: &str, options: &Options) -> Result<Self> {
         let files = Files::open(space, name, Protection::ReadWrite)?;
-        options.check(&files.geometry, name)?;
+        options.check(&files, name)?;
         Self::attach(space, name, &files, options)
     }
 
