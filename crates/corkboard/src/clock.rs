@@ -15,6 +15,31 @@ pub(crate) fn moment(wall_ns: u64) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(since)
 }
 
+/// When to look again at what tells nobody of its change. By the clock: a sleep that signals keep
+/// interrupting never runs out.
+pub(crate) struct Looks {
+    every: Duration,
+    last: Instant,
+}
+
+impl Looks {
+    /// First so long from now.
+    pub(crate) fn every(every: Duration) -> Self {
+        let last = Instant::now();
+        Self { every, last }
+    }
+
+    /// Whether it is time; then the next time comes as long after.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        let is_due = now.saturating_duration_since(self.last) >= self.every;
+        if is_due {
+            self.last = now;
+        }
+        is_due
+    }
+}
+
 /// When to give up.
 #[derive(Clone, Copy)]
 pub(crate) enum Deadline {

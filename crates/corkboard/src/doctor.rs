@@ -9,6 +9,7 @@ use crate::board::files::{self, Files, REMOVING};
 use crate::board::layout::Role;
 use crate::board::{self, Participant};
 use crate::error::{Error, ErrorKind, Result};
+use crate::header;
 use crate::object::{self, BUILDING, Removal};
 use crate::participants::{Table, lock_byte};
 use crate::space::{Kind, Space};
@@ -91,7 +92,14 @@ enum Repair {
         entry: u32,
     },
     /// Take the surplus permissions away.
-    Restrict { path: String, mode: u32 },
+    Restrict {
+        kind: Kind,
+        name: String,
+        instance: u64,
+        /// The file in a board's directory.
+        role: Option<Role>,
+        mode: u32,
+    },
 }
 
 impl Finding {
@@ -170,15 +178,32 @@ impl Finding {
                     .wipe(entry);
                 Ok(())
             }
-            Repair::Restrict { path, mode } => {
-                let space = self.space.directory()?;
-                let flags = fs::OFlags::RDONLY
-                    | fs::OFlags::NOFOLLOW
-                    | fs::OFlags::CLOEXEC
-                    | fs::OFlags::NONBLOCK;
-                let file =
-                    fs::openat(&space, path.as_str(), flags, fs::Mode::empty()).map_err(failed)?;
-                fs::fchmod(&file, fs::Mode::from_raw_mode(*mode)).map_err(failed)
+            Repair::Restrict {
+                kind,
+                name,
+                instance,
+                role,
+                mode,
+            } => {
+                let mut directory = self.space.directory()?;
+                let mut file_name = object::file_name(*kind, name);
+                if let Some(role) = role {
+                    // Each component without following links: whoever may rename may have put
+                    // one in its place.
+                    directory =
+                        fs::openat(&directory, &file_name, object::DIRECTORY, fs::Mode::empty())
+                            .map_err(failed)?;
+                    file_name = role.file_name().to_owned();
+                }
+                let read_only = Protection::ReadOnly;
+                let (file, stat, header) =
+                    object::open_file(&directory, &file_name, read_only, &self.subject, "file")?;
+                if header::instance(&header) != *instance {
+                    return Ok(());
+                }
+                // Only what is too much is taken away, also if the mode has changed since.
+                let mode = fs::Mode::from_raw_mode(stat.st_mode & mode);
+                fs::fchmod(&file, mode).map_err(failed)
             }
         }
     }
@@ -270,7 +295,7 @@ impl Space {
                 }
             }
         }
-        self.examine_modes(name, stat.data_mode, findings);
+        self.examine_modes(name, (stat.instance, stat.data_mode), findings);
     }
 
     /// What `stat` said of an object, if it could; else what is wrong with the object.
@@ -319,23 +344,34 @@ impl Space {
             let subject = object::label(Kind::Lock, name);
             findings.push(self.finding(Problem::DeadParticipant, subject, message, repair));
         }
-        self.examine_mode(Kind::Lock, name, stat.mode, findings);
+        self.examine_mode(Kind::Lock, name, (stat.instance, stat.mode), findings);
     }
 
     fn examine_event(&self, name: &str, findings: &mut Vec<Finding>) {
         if let Some(stat) = self.known(Kind::Event, name, event::stat(self, name), findings) {
-            self.examine_mode(Kind::Event, name, stat.mode, findings);
+            self.examine_mode(Kind::Event, name, (stat.instance, stat.mode), findings);
         }
     }
 
     /// Nobody may execute an object's file.
-    fn examine_mode(&self, kind: Kind, name: &str, mode: u32, findings: &mut Vec<Finding>) {
+    fn examine_mode(
+        &self,
+        kind: Kind,
+        name: &str,
+        (instance, mode): (u64, u32),
+        findings: &mut Vec<Finding>,
+    ) {
         let mend = mode & 0o666;
         if mode == mend {
             return;
         }
-        let path = object::file_name(kind, name);
-        let repair = Repair::Restrict { path, mode: mend };
+        let repair = Repair::Restrict {
+            kind,
+            name: name.to_owned(),
+            instance,
+            role: None,
+            mode: mend,
+        };
         let message = wrong_mode("its file", mode, mend);
         let subject = object::label(kind, name);
         findings.push(self.finding(Problem::WrongMode, subject, message, repair));
@@ -373,7 +409,12 @@ impl Space {
     }
 
     /// Nobody outside a file's users may execute it, and control is for writers of data only.
-    fn examine_modes(&self, name: &str, data_mode: u32, findings: &mut Vec<Finding>) {
+    fn examine_modes(
+        &self,
+        name: &str,
+        (instance, data_mode): (u64, u32),
+        findings: &mut Vec<Finding>,
+    ) {
         let Ok(directory) = self.directory() else {
             return;
         };
@@ -397,7 +438,13 @@ impl Space {
                 continue;
             }
             let message = wrong_mode(role.file_name(), mode, mend);
-            let repair = Repair::Restrict { path, mode: mend };
+            let repair = Repair::Restrict {
+                kind: Kind::Board,
+                name: name.to_owned(),
+                instance,
+                role: Some(role),
+                mode: mend,
+            };
             findings.push(self.finding(Problem::WrongMode, files::object(name), message, repair));
         }
     }

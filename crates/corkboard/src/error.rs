@@ -149,6 +149,11 @@ impl Error {
         self
     }
 
+    /// The object's name.
+    pub(crate) fn object(&self) -> &str {
+        &self.0.object
+    }
+
     /// The same error, with the object named.
     pub(crate) fn on(mut self, object: impl Into<String>) -> Self {
         self.0.object = object.into();

@@ -8,6 +8,7 @@ pub(crate) const VERSION: u64 = 3;
 
 /// A header's length in bytes.
 pub(crate) const HEADER_LEN: usize = 192;
+const INSTANCE: usize = 16;
 /// Words that each kind of file uses as it likes, from this offset on.
 pub(crate) const OWN: usize = 32;
 pub(crate) const OWN_WORDS: usize = (HEADER_LEN - OWN) / 8 - 1;
@@ -74,6 +75,13 @@ impl Header {
             own,
         })
     }
+}
+
+/// The instance that a header states, whatever else is in it.
+pub(crate) fn instance(bytes: &[u8; HEADER_LEN]) -> u64 {
+    let (_, rest) = bytes.split_at(INSTANCE);
+    rest.first_chunk()
+        .map_or(0, |word| u64::from_le_bytes(*word))
 }
 
 /// The header states what no object can be.

@@ -57,6 +57,48 @@ pub(crate) enum Removal {
     Finish,
 }
 
+/// How long a remover waits for its turn. Nobody needs as long, but one may be stopped.
+const TURN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Waits for the turn among those who remove an object. It ends when the file is closed.
+pub(crate) fn take_removers_turn(file: BorrowedFd<'_>, object: &str) -> Result<()> {
+    let deadline = Deadline::after(TURN_PATIENCE);
+    loop {
+        match fs::flock(file, fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if !deadline.left().is_zero() => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(Errno::AGAIN) => {
+                let cause = "another process is removing it and does not come to an end; continue or end that process (see lslocks)";
+                return Err(Error::new(ErrorKind::Conflict, "remove", object, cause));
+            }
+            Err(errno) => return Err(Error::os("remove", object, errno)),
+        }
+    }
+}
+
+/// Whether this process may take the name out of the directory: asked of the kernel, which alone
+/// knows of sticky bits, capabilities and what else there is. It looks at all that before it finds
+/// that the call is the wrong one for what has the name, and refuses it for that.
+pub(crate) fn check_removable(
+    parent: BorrowedFd<'_>,
+    file_name: &str,
+    kind: Kind,
+) -> std::result::Result<(), Errno> {
+    let (wrong, refusal) = match kind.file_type() {
+        FileType::Directory => (AtFlags::empty(), Errno::ISDIR),
+        _ => (AtFlags::REMOVEDIR, Errno::NOTDIR),
+    };
+    match fs::unlinkat(parent, file_name, wrong) {
+        Err(errno) if errno == refusal => Ok(()),
+        // Somebody put something else in its place, which is gone now.
+        Ok(()) => Err(Errno::NOENT),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Opens a regular file and reads its header, which is not checked yet.
 pub(crate) fn open_file(
     directory: &OwnedFd,
@@ -391,7 +433,7 @@ impl Single {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = fs::openat(&parent, &file_name, flags, Mode::empty()).map_err(failed)?;
         // Removers take turns, so that none deletes a successor of what it looked at.
-        take_turn(&file, &object)?;
+        take_removers_turn(file.as_fd(), &object)?;
         let ours = fs::fstat(&file).map_err(failed)?;
         let now = fs::statat(&parent, &file_name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         if identity(&now) != identity(&ours) {
@@ -411,6 +453,8 @@ impl Single {
         if removal == Removal::Finish && was != Some(STATE_REMOVED) {
             return Ok(());
         }
+        // Before everybody is told.
+        check_removable(parent.as_fd(), &file_name, self.kind).map_err(failed)?;
         close(&file).map_err(|error| error.on(&object))?;
         let mark = |value: u64| {
             if let Some(state) = state {
@@ -429,25 +473,6 @@ impl Single {
             wake(mapping);
         }
         Ok(())
-    }
-}
-
-/// How long to wait for another process that creates or removes the same object.
-const TURN: Duration = Duration::from_secs(1);
-
-/// Takes the lock that creators and removers of an object hold.
-fn take_turn(file: &OwnedFd, object: &str) -> Result<()> {
-    let deadline = Deadline::after(TURN);
-    loop {
-        match fs::flock(file, fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(()),
-            Err(Errno::AGAIN) if deadline.left().is_zero() => {
-                let cause = "another process has been creating or removing it for a second; let that one go on, or end it";
-                return Err(Error::new(ErrorKind::Conflict, "remove", object, cause));
-            }
-            Err(Errno::AGAIN) => std::thread::sleep(Duration::from_millis(1)),
-            Err(errno) => return Err(Error::os("remove", object, errno)),
-        }
     }
 }
 

@@ -61,7 +61,7 @@ impl Kind {
     }
 
     /// How the kernel knows such an object.
-    fn file_type(self) -> FileType {
+    pub(crate) fn file_type(self) -> FileType {
         match self {
             Self::Board => FileType::Directory,
             Self::Lock | Self::Event => FileType::RegularFile,
@@ -105,6 +105,35 @@ impl Entry {
 #[derive(Clone, Debug)]
 pub struct Space {
     path: Arc<PathBuf>,
+    trust: Trust,
+}
+
+/// What a directory must be like, whenever it is opened: somebody may have deleted it meanwhile,
+/// and somebody else made another one.
+#[derive(Clone, Copy, Debug)]
+enum Trust {
+    /// This user's, and closed to others.
+    Private { uid: u32 },
+    /// Whoever may write to it must not be able to delete what others created.
+    Named,
+}
+
+impl Trust {
+    fn check(self, path: &Path, stat: &fs::Stat) -> Result<()> {
+        let cause = match self {
+            Self::Private { uid } if stat.st_uid != uid => {
+                "another user owns it; set CORKBOARD_DIR to a directory of your own"
+            }
+            Self::Private { .. } if stat.st_mode & 0o077 != 0 => {
+                "it is open to other users; run chmod 700 on it, or name it in CORKBOARD_DIR"
+            }
+            Self::Named if stat.st_mode & 0o1002 == 0o0002 => {
+                "everyone may write to it and delete what others created; set the sticky bit"
+            }
+            _ => return Ok(()),
+        };
+        Err(untrusted(path, cause))
+    }
 }
 
 /// How to open a space other than the user's own.
@@ -114,7 +143,8 @@ pub struct SpaceOptions {
 }
 
 impl SpaceOptions {
-    /// Who may use the directory when this call creates it; an existing one keeps its mode.
+    /// Who may use the directory when this call creates it. An existing one keeps its mode, unless
+    /// it is what a creator leaves that was killed half-way: empty, this user's and private.
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
         self
@@ -136,16 +166,7 @@ impl SpaceOptions {
             Access::Everyone => 0o1777,
         };
         create(&path, mode)?;
-        let (_, stat) = open_directory(&path)?;
-        if stat.st_mode & 0o1002 == 0o0002 {
-            return Err(untrusted(
-                &path,
-                "everyone may write to it and delete what others created; set the sticky bit",
-            ));
-        }
-        Ok(Space {
-            path: Arc::new(path),
-        })
+        Space::checked(path, Trust::Named)
     }
 }
 
@@ -168,22 +189,15 @@ impl Space {
         let euid = rustix::process::geteuid();
         let path = PathBuf::from(format!("/dev/shm/corkboard-{}", euid.as_raw()));
         create(&path, 0o700)?;
-        let (_, stat) = open_directory(&path)?;
-        if stat.st_uid != euid.as_raw() {
-            return Err(untrusted(
-                &path,
-                "another user owns it; set CORKBOARD_DIR to a directory of your own",
-            ));
-        }
-        if stat.st_mode & 0o077 != 0 {
-            return Err(untrusted(
-                &path,
-                "it is open to other users; run chmod 700 on it, or name it in CORKBOARD_DIR",
-            ));
-        }
-        Ok(Self {
-            path: Arc::new(path),
-        })
+        let uid = euid.as_raw();
+        Self::checked(path, Trust::Private { uid })
+    }
+
+    fn checked(path: PathBuf, trust: Trust) -> Result<Self> {
+        let path = Arc::new(path);
+        let space = Self { path, trust };
+        space.directory()?;
+        Ok(space)
     }
 
     /// The space in the directory `path`, created with mode 0700 when absent.
@@ -215,7 +229,7 @@ impl Space {
     /// # If a process dies
     /// *Recovers*: half-made and half-removed objects are never listed.
     pub fn entries(&self) -> Result<Vec<Entry>> {
-        let (directory, _) = open_directory(&self.path)?;
+        let directory = self.directory()?;
         let failed = |errno| Error::os("list space", self.path.display().to_string(), errno);
         let mut entries = Vec::new();
         for item in fs::Dir::read_from(&directory).map_err(failed)? {
@@ -248,11 +262,16 @@ impl Space {
 impl Space {
     /// Removes an object: handles attached to it say `Removed`, later openers start afresh.
     ///
-    /// A lock that somebody holds stays: otherwise a second one could be held under its name.
+    /// A lock that somebody holds stays: otherwise a second one could be held under its name. So
+    /// does what this user may not delete, for instance another user's object in a directory with
+    /// the sticky bit; then nobody is told anything.
     ///
     /// # Errors
-    /// `Conflict` when it is a lock that is held; `InvalidName`, `NotFound`, `PermissionDenied`,
-    /// `Io`.
+    /// `Conflict` when it is a lock that is held, or another process has begun to remove the
+    /// object and is stopped; `InvalidName`, `NotFound`, `PermissionDenied`, `Io`.
+    ///
+    /// # Blocking
+    /// For at most a second, while another process removes the object.
     ///
     /// # If a process dies
     /// *Recovers*: the name is free or still taken, never in between; creating or removing again finishes.
@@ -270,7 +289,9 @@ impl Space {
 
     /// The directory, opened for this call only.
     pub(crate) fn directory(&self) -> Result<OwnedFd> {
-        open_directory(&self.path).map(|(directory, _)| directory)
+        let (directory, stat) = open_directory(&self.path)?;
+        self.trust.check(&self.path, &stat)?;
+        Ok(directory)
     }
 }
 
@@ -288,7 +309,8 @@ fn open_directory(path: &Path) -> Result<(OwnedFd, fs::Stat)> {
     Ok((fd, stat))
 }
 
-/// Makes the directory with exactly `mode`, whatever the umask; an existing one is left alone.
+/// Makes the directory with exactly `mode`, whatever the umask. An existing one is left alone,
+/// unless whoever made it died before it set the mode.
 fn create(path: &Path, mode: u32) -> Result<()> {
     let failed = |errno| Error::os("create space", path.display().to_string(), errno);
     match fs::mkdirat(CWD, path, Mode::from_raw_mode(0o700)) {
@@ -297,9 +319,26 @@ fn create(path: &Path, mode: u32) -> Result<()> {
             let (fd, _) = open_directory(path)?;
             fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(failed)
         }
-        Err(Errno::EXIST) => Ok(()),
+        Err(Errno::EXIST) if mode == 0o700 => Ok(()),
+        Err(Errno::EXIST) => {
+            let (fd, stat) = open_directory(path)?;
+            let is_ours = stat.st_uid == rustix::process::geteuid().as_raw();
+            if is_ours && stat.st_mode & 0o7777 == 0o700 && is_empty(&fd).map_err(failed)? {
+                fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(failed)?;
+            }
+            Ok(())
+        }
         Err(errno) => Err(failed(errno)),
     }
+}
+
+fn is_empty(directory: &OwnedFd) -> std::result::Result<bool, Errno> {
+    for item in fs::Dir::read_from(directory)? {
+        if !matches!(item?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A trailing slash would make the kernel follow a symbolic link; normalising drops it.
@@ -316,8 +355,46 @@ fn untrusted(path: &Path, cause: &str) -> Error {
     Error::new(ErrorKind::Untrusted, "use space", object, cause)
 }
 
-/// Whether this program runs with another user's or group's rights than the caller's.
+/// Whether this program runs with rights that its caller does not have: of a user, of a group, or
+/// capabilities.
 fn is_set_uid() -> bool {
     use rustix::process::{getegid, geteuid, getgid, getuid};
-    getuid() != geteuid() || getgid() != getegid()
+    // SAFETY: reads what the kernel told this process at its start.
+    let is_secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    is_secure || getuid() != geteuid() || getgid() != getegid()
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+
+    use super::*;
+
+    #[test]
+    fn a_private_space_is_refused_as_soon_as_its_directory_is_another_users_or_open() {
+        let path = PathBuf::from(format!("/dev/shm/corkboard-trust-{}", std::process::id()));
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        let space = Space::checked(path.clone(), Trust::Private { uid }).unwrap();
+        let others = Space {
+            trust: Trust::Private { uid: uid + 1 },
+            ..space.clone()
+        };
+        let by_others = others.directory().map(drop);
+        let open = std::fs::Permissions::from_mode(0o750);
+        std::fs::set_permissions(&path, open).unwrap();
+        let found = [
+            space.directory().map(drop),
+            space.entries().map(drop),
+            by_others,
+        ];
+        std::fs::remove_dir(&path).unwrap();
+        for found in found {
+            assert_eq!(found.unwrap_err().kind(), ErrorKind::Untrusted);
+        }
+    }
 }

@@ -274,6 +274,37 @@ fn a_healthy_space_has_no_findings_and_loose_modes_are_found_and_mended() {
 }
 
 #[test]
+fn who_may_read_and_write_must_match_when_it_is_asked_for() {
+    use board::Access::{Everyone, Group, Owner};
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let board = Options::new().readers(Everyone).writers(Group);
+    drop(board.writer(&space, "x").unwrap());
+    let new = Options::new;
+    for same in [new(), new().readers(Everyone), new().writers(Group), board] {
+        same.writer(&space, "x").unwrap();
+        same.reader(&space, "x").unwrap();
+    }
+    for (what, other) in [
+        ("readers Everyone", new().readers(Group)),
+        ("writers Group", new().writers(Owner)),
+        ("writers Group", new().writers(Everyone)),
+    ] {
+        for error in [
+            other.writer(&space, "x").unwrap_err(),
+            other.reader(&space, "x").unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Incompatible);
+            assert!(error.to_string().contains(what), "{error}");
+        }
+    }
+    // Writers read, too.
+    let board = new().readers(Owner).writers(Group);
+    drop(board.writer(&space, "y").unwrap());
+    board.writer(&space, "y").unwrap();
+}
+
+#[test]
 fn handles_go_where_they_should() {
     fn is_send<T: Send>() {}
     fn is_sync<T: Sync>() {}

@@ -3,13 +3,14 @@
 mod common;
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::Scratch;
 use corkboard::board::{Options, Reader, Writer, WriterMode, stat};
-use corkboard::{ErrorKind, Kind, Space};
+use corkboard::{ErrorKind, Kind, Problem, Space};
 
 const STATE_TO_DESCRIPTORS: u64 = 512;
 const LATEST: u64 = 384;
@@ -155,6 +156,67 @@ fn a_directory_in_place_of_a_file_goes_with_its_board() {
     std::fs::write(path.join("y"), b"").unwrap();
     space.remove(Kind::Board, "x").unwrap();
     assert_eq!(std::fs::read_dir(space.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_loose_mode_is_only_ever_tightened_and_only_in_the_board_it_was_found_in() {
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
+    let set_mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    drop(Options::new().writer(&space, "x").unwrap());
+    let directory = scratch.0.join("x.board");
+    let data = directory.join("data");
+    set_mode(&data, 0o777);
+    let findings = space.diagnose().unwrap();
+    let finding = findings
+        .iter()
+        .find(|finding| finding.problem() == Problem::WrongMode)
+        .unwrap();
+    set_mode(&data, 0o600);
+    finding.fix().unwrap();
+    assert_eq!(mode(&data), 0o600);
+
+    // Another directory has taken the board's place, and looks just like it.
+    let other = scratch.0.join("other");
+    std::fs::rename(&directory, &other).unwrap();
+    set_mode(&other.join("data"), 0o777);
+    symlink(&other, &directory).unwrap();
+    assert!(finding.fix().is_err());
+    assert_eq!(mode(&other.join("data")), 0o777);
+    // Or another board has.
+    std::fs::remove_file(&directory).unwrap();
+    drop(Options::new().writer(&space, "x").unwrap());
+    set_mode(&data, 0o777);
+    finding.fix().unwrap();
+    assert_eq!(mode(&data), 0o777);
+}
+
+#[test]
+fn a_board_that_lacks_a_file_is_damaged_unless_it_is_being_removed() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    drop(Options::new().writer(&space, "x").unwrap());
+    std::fs::remove_file(scratch.0.join("x.board/readers")).unwrap();
+    let error = Reader::open(&space, "x").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert!(error.to_string().contains("readers file"), "{error}");
+}
+
+#[test]
+fn a_remover_that_is_stopped_does_not_stop_the_next_one() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let mut writer = Options::new().writer(&space, "x").unwrap();
+    let directory = File::open(scratch.0.join("x.board")).unwrap();
+    directory.lock().unwrap();
+    let error = space.remove(Kind::Board, "x").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    writer.publish(b"still there").unwrap();
+    directory.unlock().unwrap();
+    space.remove(Kind::Board, "x").unwrap();
 }
 
 /// Fills the file system to the last page.

@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use common::Scratch;
 use corkboard::board::{self, Access, Options, Reader, Writer};
-use corkboard::lock::RwLock;
-use corkboard::{ErrorKind, Space};
+use corkboard::event::{Event, Reset};
+use corkboard::lock::{self, RwLock};
+use corkboard::{ErrorKind, Kind, Space};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -152,12 +153,7 @@ fn an_unchanged_read_writes_nothing_shared() {
 const NOBODY: u32 = 65534;
 
 fn read_as_another_user(space: &str) {
-    // SAFETY: gives up all rights of root, for the whole process.
-    unsafe {
-        assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
-        assert_eq!(libc::setresgid(NOBODY, NOBODY, NOBODY), 0);
-        assert_eq!(libc::setresuid(NOBODY, NOBODY, NOBODY), 0);
-    }
+    become_nobody();
     let space = Space::at(space).unwrap();
     for name in ["small", "large"] {
         let mut reader = Reader::open(&space, name).unwrap();
@@ -213,6 +209,54 @@ fn another_user_with_read_permission_reads_and_waits() {
     assert!(lines.any(|line| line.unwrap() == "done"));
     assert!(child.wait().unwrap().success());
     drop(private);
+}
+
+/// Gives up all rights of root, for the whole process.
+fn become_nobody() {
+    // SAFETY: no pointers but null.
+    unsafe {
+        assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
+        assert_eq!(libc::setresgid(NOBODY, NOBODY, NOBODY), 0);
+        assert_eq!(libc::setresuid(NOBODY, NOBODY, NOBODY), 0);
+    }
+}
+
+#[test]
+#[ignore = "needs root, to become another user"]
+fn a_removal_that_is_refused_leaves_the_object_alive() {
+    let scratch = Scratch::new();
+    use std::os::unix::fs::PermissionsExt;
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&scratch.0, open).unwrap();
+    let path = scratch.0.join("everyone");
+    let everyone = Access::Everyone;
+    let space = Space::options().access(everyone).open(&path).unwrap();
+    let options = Options::new().readers(everyone).writers(everyone);
+    let mut writer = options.writer(&space, "x").unwrap();
+    let mut reader = Reader::open(&space, "x").unwrap();
+    let event = Event::create_for(&space, "x", Reset::Manual, everyone).unwrap();
+    let options = lock::Options::new().access(everyone);
+    drop(options.open(&space, "x").unwrap());
+    assert!(common::forked(|| {
+        become_nobody();
+        [Kind::Board, Kind::Event, Kind::Lock].iter().all(|kind| {
+            let error = space.remove(*kind, "x").unwrap_err();
+            error.kind() == ErrorKind::PermissionDenied
+        })
+    }));
+    writer.publish(b"alive").unwrap();
+    assert_eq!(&*reader.read().unwrap().unwrap(), b"alive");
+    event.set().unwrap();
+    assert!(
+        RwLock::open(&space, "x")
+            .unwrap()
+            .try_write()
+            .unwrap()
+            .is_some()
+    );
+    for kind in [Kind::Board, Kind::Event, Kind::Lock] {
+        space.remove(kind, "x").unwrap();
+    }
 }
 
 fn write_until_killed(space: &str) {

@@ -28,15 +28,17 @@ enum Part {
     Wait,
     Create,
     Remove,
+    FindNone,
 }
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     Part::Publish,
     Part::Loan,
     Part::Read,
     Part::Wait,
     Part::Create,
     Part::Remove,
+    Part::FindNone,
 ];
 
 fn options(capacity: usize, mode: WriterMode) -> Options {
@@ -110,6 +112,10 @@ fn child_plays_its_part_until_it_is_killed() {
         }
         Part::Create => drop(options(5000, WriterMode::Exclusive).writer(&space, NAME)),
         Part::Remove => space.remove(Kind::Board, NAME).unwrap(),
+        Part::FindNone => {
+            let error = Reader::open(&space, NAME).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        }
     }
 }
 
@@ -293,8 +299,13 @@ fn a_writer_killed_with_a_loan_loses_only_the_loan() {
 
 /// Starts a writer that stops itself in the middle of its third publication.
 fn stopped_writer(space: &Space) -> std::process::Child {
-    let child = command(Part::Publish, space)
-        .env("CORKBOARD_TEST_STOP_AT", "publish.copied:3")
+    stopped("publish.copied:3", Part::Publish, space)
+}
+
+/// Starts a part that stops itself at the point.
+fn stopped(point: &str, part: Part, space: &Space) -> std::process::Child {
+    let child = command(part, space)
+        .env("CORKBOARD_TEST_STOP_AT", point)
         .spawn()
         .unwrap();
     // SAFETY: only looks at a child of ours, and leaves its status to be waited for.
@@ -304,7 +315,7 @@ fn stopped_writer(space: &Space) -> std::process::Child {
         libc::waitid(libc::P_PID, child.id(), &raw mut info, flags) == 0
             && info.si_code == libc::CLD_STOPPED
     };
-    assert!(stopped, "the writer stops in its publication");
+    assert!(stopped, "{part:?} stops at {point}");
     child
 }
 
@@ -349,6 +360,16 @@ fn a_stopped_writer_keeps_its_place_and_goes_on() {
         assert_eq!(reader.read().unwrap().unwrap().sequence(), 8);
         check_works(&space, &mut reader);
     }
+}
+
+#[test]
+fn one_who_opens_a_board_while_it_is_removed_finds_none() {
+    let (_scratch, space, _) = board(5000, WriterMode::Exclusive);
+    let mut opener = stopped("open.directory", Part::FindNone, &space);
+    space.remove(Kind::Board, NAME).unwrap();
+    // SAFETY: a signal to a child of ours.
+    unsafe { libc::kill(opener.id() as i32, libc::SIGCONT) };
+    assert!(opener.wait().unwrap().success());
 }
 
 #[test]

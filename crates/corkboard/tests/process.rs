@@ -190,6 +190,33 @@ fn killed_writers_and_readers_leave_nothing_torn_stuck_or_lost() {
     );
 }
 
+#[test]
+fn a_dead_writer_is_replaced_also_by_one_whom_signals_keep_interrupting() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let options = Options::new().writer_timeout(Duration::from_secs(10));
+    drop(options.writer(&space, "x").unwrap());
+    let mut reader = Reader::open(&space, "x").unwrap();
+    let owner = Worker::start("writer", &space);
+    assert!(
+        reader
+            .wait(Some(Duration::from_secs(60)))
+            .unwrap()
+            .is_some()
+    );
+    let standby = std::thread::spawn({
+        let space = space.clone();
+        move || {
+            let _interruptions = common::Interruptions::begin();
+            options.open_writer(&space, "x").map(drop)
+        }
+    });
+    // It has an entry of its own, so it takes over instead of claiming the dead one's.
+    common::until(|| board::stat(&space, "x").unwrap().writers.unwrap().len() == 2);
+    owner.kill();
+    standby.join().unwrap().expect("the owner is dead");
+}
+
 /// Not a test of its own: a daemon that forks, closes its descriptors, and goes on publishing.
 #[test]
 fn child_forks_and_closes_its_descriptors() {

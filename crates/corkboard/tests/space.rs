@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
+use corkboard::board::Options;
 use corkboard::{Access, ErrorKind, Space};
 
 mod common;
@@ -30,6 +31,23 @@ fn a_shared_space_gets_its_exact_mode() {
 }
 
 #[test]
+fn a_space_whose_creator_died_before_it_set_the_mode_is_mended() {
+    let scratch = Scratch::new();
+    let options = Space::options().access(Access::Group);
+    let private = std::fs::Permissions::from_mode(0o700);
+    for (name, expected) in [("empty", 0o2770), ("used", 0o700)] {
+        let path = scratch.0.join(name);
+        std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, private.clone()).unwrap();
+        if name == "used" {
+            std::fs::write(path.join("something"), b"").unwrap();
+        }
+        options.open(&path).unwrap();
+        assert_eq!(mode(&path), expected, "{name}");
+    }
+}
+
+#[test]
 fn a_symbolic_link_is_refused_also_with_a_trailing_slash() {
     let scratch = Scratch::new();
     std::fs::create_dir(scratch.0.join("real")).unwrap();
@@ -49,7 +67,10 @@ fn a_world_writable_directory_needs_the_sticky_bit() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
     assert_eq!(Space::at(&path).unwrap_err().kind(), ErrorKind::Untrusted);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o1777)).unwrap();
-    Space::at(&path).unwrap();
+    let space = Space::at(&path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let error = Options::new().writer(&space, "x").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Untrusted, "also later");
 }
 
 #[test]
@@ -60,4 +81,21 @@ fn a_file_in_place_of_the_directory_is_refused() {
     let error = Space::at(&path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Untrusted);
     assert!(error.to_string().contains(path.to_str().unwrap()));
+}
+
+#[test]
+fn a_limit_on_file_sizes_is_an_error_and_not_the_end() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    // The tables are longer than the data.
+    assert!(common::forked(|| {
+        let limit = libc::rlimit {
+            rlim_cur: 8192,
+            rlim_max: 8192,
+        };
+        // SAFETY: changes a limit of this process only.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
+        let options = Options::new().capacity(64);
+        matches!(options.writer(&space, "x"), Err(error) if error.kind() == ErrorKind::NoSpace)
+    }));
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use common::Scratch;
 use corkboard::board::{Options, Reader, Writer};
+use corkboard::event::{Event, Reset};
 use corkboard::{ErrorKind, Kind, Space, wait};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -122,11 +123,72 @@ fn a_descriptor_becomes_readable_at_each_publication() {
     }
 }
 
+/// Somebody deletes the board's files, as `rm -r` does.
+fn delete(space: &Space, name: &str) {
+    std::fs::remove_dir_all(space.path().join(format!("{name}.board"))).unwrap();
+}
+
+#[test]
+fn a_descriptor_becomes_readable_a_last_time_when_the_object_is_gone() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let (_writers, mut readers) = boards(&space, 2);
+    let notifiers: Vec<_> = readers.iter().map(|r| r.notifier().unwrap()).collect();
+    let event = Event::create(&space, "x", Reset::Auto).unwrap();
+    let of_event = event.notifier().unwrap();
+    space.remove(Kind::Board, "0").unwrap();
+    delete(&space, "1");
+    std::fs::remove_file(space.path().join("x.event")).unwrap();
+    for notifier in notifiers.iter().chain([&of_event]) {
+        assert!(is_readable(notifier, PATIENCE));
+        notifier.clear().unwrap();
+        assert!(!is_readable(notifier, Duration::from_millis(20)), "again");
+    }
+    for reader in &mut readers {
+        let error = reader.wait(Some(Duration::ZERO)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Removed);
+    }
+    let error = event.wait(Some(Duration::ZERO)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Removed);
+}
+
+#[test]
+fn a_deletion_is_noticed_also_by_one_whom_signals_keep_interrupting() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let (_writers, mut readers) = boards(&space, 3);
+    let event = Event::create(&space, "x", Reset::Auto).unwrap();
+    delete(&space, "0");
+    delete(&space, "2");
+    std::fs::remove_file(space.path().join("x.event")).unwrap();
+    let _interruptions = common::Interruptions::begin();
+    let error = readers[0].wait(Some(PATIENCE)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Removed);
+    let error = any(&mut readers[1..], PATIENCE).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Removed);
+    let error = event.wait(Some(PATIENCE)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Removed);
+}
+
+#[test]
+fn a_forked_child_gets_no_notifier_of_its_parents_reader() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let (_writers, readers) = boards(&space, 2);
+    for reader in &readers {
+        let notifier = reader.notifier().unwrap();
+        assert!(common::forked(|| {
+            drop(notifier);
+            matches!(reader.notifier(), Err(error) if error.kind() == ErrorKind::Forked)
+        }));
+    }
+}
+
 #[cfg(feature = "async")]
 mod futures {
     use std::future::Future;
-    use std::pin::pin;
-    use std::sync::Arc;
+    use std::pin::{Pin, pin};
+    use std::sync::{Arc, Mutex, mpsc};
     use std::task::{Context, Poll, Wake, Waker};
     use std::thread::Thread;
 
@@ -190,6 +252,82 @@ mod futures {
         });
         space.remove(Kind::Board, "0").unwrap();
         assert_eq!(thread.join().unwrap(), ErrorKind::Removed);
+    }
+
+    #[test]
+    fn a_future_ends_with_an_error_when_the_object_is_deleted() {
+        let scratch = Scratch::new();
+        let space = scratch.space();
+        let (_writers, mut readers) = boards(&space, 1);
+        let mut event = Event::create(&space, "x", Reset::Manual).unwrap();
+        let thread = std::thread::spawn(move || {
+            let of_board = block_on(readers[0].changed()).unwrap_err().kind();
+            (of_board, block_on(event.signalled()).unwrap_err().kind())
+        });
+        delete(&space, "0");
+        std::fs::remove_file(space.path().join("x.event")).unwrap();
+        let gone = (ErrorKind::Removed, ErrorKind::Removed);
+        assert_eq!(thread.join().unwrap(), gone);
+    }
+
+    /// A task that only its waker keeps, and that says when it is gone.
+    struct Task {
+        future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+        gone: mpsc::Sender<()>,
+    }
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Task {
+        fn drop(&mut self) {
+            *self.future.get_mut().unwrap() = None;
+            self.gone.send(()).unwrap();
+        }
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker's own business");
+        }
+    }
+
+    #[test]
+    fn wakers_may_drop_their_task_or_panic() {
+        let scratch = Scratch::new();
+        let space = scratch.space();
+        let (mut writers, mut readers) = boards(&space, 3);
+        let witness = readers.pop().unwrap();
+        let mut second = readers.pop().unwrap();
+        let mut first = readers.pop().unwrap();
+
+        let (gone, is_gone) = mpsc::channel();
+        let future = Mutex::new(None);
+        let task = Arc::new(Task { future, gone });
+        let waker = Waker::from(task.clone());
+        let mut future = Box::pin(async move {
+            first.changed().await.unwrap();
+        });
+        let mut context = Context::from_waker(&waker);
+        assert!(future.as_mut().poll(&mut context).is_pending());
+        *task.future.lock().unwrap() = Some(future);
+        drop((task, waker));
+        writers[0].publish(b"news").unwrap();
+        is_gone.recv_timeout(PATIENCE).expect("the task is dropped");
+
+        let waker = Waker::from(Arc::new(Panics));
+        let mut changed = pin!(second.changed());
+        let mut context = Context::from_waker(&waker);
+        assert!(changed.as_mut().poll(&mut context).is_pending());
+        writers[1].publish(b"news").unwrap();
+        block_on(changed).unwrap();
+
+        let notifier = witness.notifier().unwrap();
+        writers[2].publish(b"news").unwrap();
+        assert!(is_readable(&notifier, PATIENCE), "others are served still");
     }
 
     #[test]

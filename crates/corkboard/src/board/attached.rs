@@ -2,6 +2,7 @@
 //! to find the board's files again. No descriptor stays open.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 
 use rustix::io::Errno;
 
@@ -27,6 +28,8 @@ pub(super) struct Attached {
     pub(super) data: Mapping,
     pub(super) owner_uid: u32,
     identity: Identity,
+    /// Whether the last look at the board's path found the files gone.
+    is_deleted: AtomicBool,
     /// The geometry's answers, asked once.
     places: Places,
 }
@@ -81,6 +84,7 @@ impl Attached {
             name: name.to_owned(),
             data: files.map_data(protection, generation).map_err(failed)?,
             identity: files.identity,
+            is_deleted: AtomicBool::new(false),
             owner_uid: files.owner_uid,
             places: Places {
                 is_small: geometry.is_small(),
@@ -230,7 +234,9 @@ impl Attached {
     /// Why the board is not usable, if it is not.
     pub(super) fn check_usable(&self, operation: &'static str) -> Result<()> {
         self.check_generation(operation)?;
-        if self.state().load(Ordering::Relaxed) == STATE_LIVE {
+        let is_live = self.state().load(Ordering::Relaxed) == STATE_LIVE;
+        // Relaxed: what somebody else's look found is noticed sooner or later.
+        if is_live && !self.is_deleted.load(Ordering::Relaxed) {
             return Ok(());
         }
         Err(self.removed(operation))
@@ -252,7 +258,9 @@ impl Attached {
 
     /// Whether the data file at the board's path is still the mapped one.
     pub(super) fn is_in_place(&self) -> bool {
-        object::is_in_place(&self.space, Kind::Board, &self.name, self.identity)
+        let is_in_place = object::is_in_place(&self.space, Kind::Board, &self.name, self.identity);
+        self.is_deleted.store(!is_in_place, Ordering::Relaxed);
+        is_in_place
     }
 
     /// Brings a slot's value into memory, so that reading it cannot fail. A length that the file

@@ -28,10 +28,15 @@ pub(crate) const REMOVING: &str = ".old-";
 
 /// An open board: its directory and the geometry that its data file states.
 pub(crate) struct Files {
+    /// The space, and the board's name in it.
+    parent: OwnedFd,
+    visible: String,
     pub(crate) directory: OwnedFd,
     pub(crate) data: OwnedFd,
     pub(crate) geometry: Geometry,
     pub(crate) owner_uid: u32,
+    /// The data file's permission bits.
+    pub(crate) data_mode: u32,
     /// The data file's.
     pub(crate) identity: Identity,
 }
@@ -60,16 +65,21 @@ impl Files {
         };
         let parent = space.directory()?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory =
-            fs::openat(&parent, directory_name(name), flags, Mode::empty()).map_err(failed)?;
-        let (data, stat, geometry) = open_file(&directory, Role::Data, protection, &object)?;
+        let visible = directory_name(name);
+        let directory = fs::openat(&parent, &visible, flags, Mode::empty()).map_err(failed)?;
+        hook::point("open.directory");
+        let (data, stat, geometry) = open_file(&directory, Role::Data, protection, &object)
+            .map_err(|error| if_missing(error, &parent, &visible, &directory, Role::Data))?;
         require_tmpfs(data.as_fd(), &object)?;
         check_live(&data, &object)?;
         Ok(Self {
+            parent,
+            visible,
             directory,
             data,
             geometry,
             owner_uid: stat.st_uid,
+            data_mode: stat.st_mode & 0o777,
             identity: identity(&stat),
         })
     }
@@ -81,7 +91,10 @@ impl Files {
         protection: Protection,
         object: &str,
     ) -> Result<OwnedFd> {
-        let (file, _, geometry) = open_file(&self.directory, role, protection, object)?;
+        let (file, _, geometry) =
+            open_file(&self.directory, role, protection, object).map_err(|error| {
+                if_missing(error, &self.parent, &self.visible, &self.directory, role)
+            })?;
         if geometry != self.geometry {
             return Err(damaged(object, "has files of different boards"));
         }
@@ -168,7 +181,10 @@ impl Files {
         let failed = |errno| Error::os("create", &object, errno);
         let parent = space.directory()?;
         require_tmpfs(parent.as_fd(), &object)?;
-        let len = geometry.file_len(Role::Data) as u64;
+        let roles = [Role::Data, Role::Control, Role::Readers];
+        let lens = roles.map(|role| geometry.file_len(role) as u64);
+        // The kernel does not refuse a file beyond the limit, it ends the process.
+        let len = lens.into_iter().max().unwrap_or(0);
         if let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Fsize).current
             && limit < len
         {
@@ -180,7 +196,7 @@ impl Files {
         let (temporary, directory) = build_directory(&parent).map_err(failed)?;
         hook::point("create.directory");
         let result = (|| {
-            for role in [Role::Data, Role::Control, Role::Readers] {
+            for role in roles {
                 let mode = file_mode(role, options);
                 create_file(&directory, role, geometry, mode).map_err(failed)?;
                 hook::point("create.file");
@@ -248,7 +264,7 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
         directory => directory.map_err(failed)?,
     };
     // Removers take turns, so that none renames a successor of the board it looked at.
-    fs::flock(&directory, fs::FlockOperation::LockExclusive).map_err(failed)?;
+    object::take_removers_turn(directory.as_fd(), &object)?;
     let ours = fs::fstat(&directory).map_err(failed)?;
     let now = fs::statat(&parent, &visible, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
     if identity(&ours) != identity(&now) {
@@ -269,6 +285,8 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
     if removal == Removal::Finish && !is_removed {
         return Ok(());
     }
+    // Before everybody is told. What can go wrong at the rename is no more than this.
+    object::check_removable(parent.as_fd(), &visible, Kind::Board).map_err(failed)?;
     if let Some((mapping, geometry)) = &mapped {
         mapping.word(STATE).store(STATE_REMOVED, Ordering::Release);
         // Pairs with the writer's light fence: it sees the state after what it publishes from now
@@ -309,12 +327,7 @@ fn open_file(
     object: &str,
 ) -> Result<(OwnedFd, fs::Stat, Geometry)> {
     let (name, what) = (role.file_name(), format!("{} file", role.file_name()));
-    let opened = object::open_file(directory, name, protection, object, &what);
-    let (file, stat, header) = opened.map_err(|error| match error.kind() {
-        // The directory is there, so the board is.
-        ErrorKind::NotFound => damaged(object, &format!("has a {what} that is missing")),
-        _ => error,
-    })?;
+    let (file, stat, header) = object::open_file(directory, name, protection, object, &what)?;
     let geometry = Geometry::decode(&header, role, object)?;
     if u64::try_from(stat.st_size) != Ok(geometry.file_len(role) as u64) {
         return Err(damaged(
@@ -323,6 +336,29 @@ fn open_file(
         ));
     }
     Ok((file, stat, geometry))
+}
+
+/// What it means that one of a board's files is not there: that somebody is removing the board, or
+/// that it is damaged, if its name still means this directory.
+fn if_missing(
+    error: Error,
+    parent: &OwnedFd,
+    visible: &str,
+    directory: &OwnedFd,
+    role: Role,
+) -> Error {
+    if error.kind() != ErrorKind::NotFound {
+        return error;
+    }
+    let opened = fs::fstat(directory);
+    let now = fs::statat(parent, visible, AtFlags::SYMLINK_NOFOLLOW);
+    match (opened, now) {
+        (Ok(opened), Ok(now)) if identity(&opened) == identity(&now) => damaged(
+            error.object(),
+            &format!("has a {} file that is missing", role.file_name()),
+        ),
+        _ => error,
+    }
 }
 
 fn create_file(
@@ -340,23 +376,21 @@ fn create_file(
 /// Data is writable for writers only. Writers use the readers' table, and so do readers of the
 /// group; everyone else observes.
 fn file_mode(role: Role, options: &Options) -> u32 {
-    let writers = mode_bits(options.writers, 0o6);
+    let (readers, writers) = options.access();
+    let writers = mode_bits(writers, 0o6);
     match role {
         Role::Control => writers,
-        Role::Data => writers | mode_bits(options.readers, 0o4),
+        Role::Data => writers | mode_bits(readers, 0o4),
         Role::Readers => {
-            writers
-                | mode_bits(options.readers, 0o4)
-                | mode_bits(options.readers.min(Access::Group), 0o6)
+            writers | mode_bits(readers, 0o4) | mode_bits(readers.min(Access::Group), 0o6)
         }
     }
 }
 
 fn directory_mode(options: &Options) -> u32 {
+    let (readers, writers) = options.access();
     let group = |access: Access| access >= Access::Group;
     let everyone = |access: Access| access == Access::Everyone;
     let class = |writers: bool, readers: bool| if writers { 0o7 } else { u32::from(readers) };
-    0o700
-        | class(group(options.writers), group(options.readers)) << 3
-        | class(everyone(options.writers), everyone(options.readers))
+    0o700 | class(group(writers), group(readers)) << 3 | class(everyone(writers), everyone(readers))
 }

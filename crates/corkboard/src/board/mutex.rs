@@ -8,6 +8,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clock::Looks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys::wait;
@@ -53,7 +54,7 @@ pub(super) fn lock(
 ) -> Result<Outcome> {
     let start = Instant::now();
     let mut slept = 0;
-    let mut look_for_death = timeout.is_zero();
+    let mut looks = Looks::every(SLICE);
     loop {
         let word = mutex.load(Ordering::Relaxed);
         let Some(holder) = owner(word) else {
@@ -75,7 +76,9 @@ pub(super) fn lock(
                 "it names this handle as its owner; remove the board and create it anew",
             ));
         }
-        if look_for_death {
+        let left = timeout.saturating_sub(start.elapsed());
+        // Once more before giving up.
+        if looks.is_due() || left.is_zero() {
             let mut won = false;
             while_dead(holder, &mut || {
                 won = mutex
@@ -91,7 +94,6 @@ pub(super) fn lock(
                 return Ok(Outcome::Locked);
             }
         }
-        let left = timeout.saturating_sub(start.elapsed());
         if left.is_zero() {
             return Ok(Outcome::HeldBy(holder));
         }
@@ -103,7 +105,7 @@ pub(super) fn lock(
             continue;
         }
         slept = CONTENDED;
-        look_for_death = wait::wait_half(mutex, word | CONTENDED, left.min(SLICE));
+        wait::wait_half(mutex, word | CONTENDED, left.min(SLICE));
     }
 }
 

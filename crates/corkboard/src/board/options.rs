@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use super::files::object;
+use super::files::{Files, object};
 use super::layout::{Geometry, MAX_READERS};
 use super::typed::TypeOf;
 use super::{Access, Integrity, Reader, Timestamp, Writer, WriterMode};
@@ -26,8 +26,8 @@ pub struct Options {
     timestamp: Option<Timestamp>,
     writer_mode: Option<WriterMode>,
     pub(super) writer_timeout: Option<Duration>,
-    pub(super) readers: Access,
-    pub(super) writers: Access,
+    readers: Option<Access>,
+    writers: Option<Access>,
     label: Option<String>,
     value_type: Option<TypeOf>,
 }
@@ -75,15 +75,15 @@ impl Options {
         self
     }
 
-    /// Who may read a board that this call creates, whatever the umask.
+    /// Who may read a new board, whatever the umask; writers always may.
     pub fn readers(mut self, access: Access) -> Self {
-        self.readers = access;
+        self.readers = Some(access);
         self
     }
 
-    /// Who may write to a board that this call creates, whatever the umask.
+    /// Who may write to a new board, whatever the umask.
     pub fn writers(mut self, access: Access) -> Self {
-        self.writers = access;
+        self.writers = Some(access);
         self
     }
 
@@ -148,6 +148,12 @@ impl Options {
         self.label.clone().unwrap_or_else(program_name)
     }
 
+    /// Who may read a new board, and who may write to it.
+    pub(super) fn access(&self) -> (Access, Access) {
+        let [readers, writers] = [self.readers, self.writers].map(Option::unwrap_or_default);
+        (readers, writers)
+    }
+
     /// The geometry of a new board.
     pub(super) fn geometry(&self, name: &str) -> Result<Geometry> {
         let failed = |errno| Error::os("create", object(name), errno);
@@ -181,7 +187,8 @@ impl Options {
     }
 
     /// Whether an existing board has what is set here.
-    pub(super) fn check(&self, geometry: &Geometry, name: &str) -> Result<()> {
+    pub(super) fn check(&self, files: &Files, name: &str) -> Result<()> {
+        let geometry = &files.geometry;
         fn differs<T: PartialEq + Debug>(
             what: &str,
             wanted: Option<T>,
@@ -195,11 +202,17 @@ impl Options {
         if let Some(of) = self.value_type {
             of.check_geometry(geometry, name)?;
         }
+        let [found_readers, found_writers] = [0o4, 0o2].map(|bit| who_may(files.data_mode, bit));
+        // Whoever may write may read.
+        let writers = self.writers.unwrap_or(found_writers);
+        let readers = self.readers.map(|readers| readers.max(writers));
         let cause = differs("capacity", self.capacity, geometry.capacity)
             .or_else(|| differs("max_readers", self.max_readers, geometry.max_readers))
             .or_else(|| differs("integrity", self.integrity, geometry.integrity))
             .or_else(|| differs("timestamp", self.timestamp, geometry.timestamp))
-            .or_else(|| differs("writer_mode", self.writer_mode, geometry.writer_mode));
+            .or_else(|| differs("writer_mode", self.writer_mode, geometry.writer_mode))
+            .or_else(|| differs("writers", self.writers, found_writers))
+            .or_else(|| differs("readers", readers, found_readers));
         match cause {
             None => Ok(()),
             Some(cause) => Err(Error::new(
@@ -209,5 +222,14 @@ impl Options {
                 cause,
             )),
         }
+    }
+}
+
+/// Whom a file's mode gives the permission `bit` (as for others).
+fn who_may(mode: u32, bit: u32) -> Access {
+    match mode {
+        _ if mode & bit != 0 => Access::Everyone,
+        _ if mode & bit << 3 != 0 => Access::Group,
+        _ => Access::Owner,
     }
 }

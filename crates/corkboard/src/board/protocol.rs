@@ -10,8 +10,9 @@
 //! - the *state* word: live or removed. Stored once, by a remover, who then sets [`GONE`] in all
 //!   words that readers watch. A writer may overwrite that with what it is just publishing; it
 //!   looks at the state afterwards and sets it again.
-//! - the *fenced* word: not 0 while writers make a full fence after each publication, for readers
-//!   that sleep now and then. Readers set it, writers clear it when nobody has slept for long.
+//! - the *fenced* word: whether writers make a full fence after each publication, for readers that
+//!   sleep now and then. Readers ask for that and confirm it, writers end it when nobody has slept
+//!   for long.
 //! - the *waiting* word: not 0 while somebody may sleep. Anyone stores it, the writer clears it.
 //!
 //! Invariants, which safety comments cite:
@@ -241,34 +242,89 @@ pub(super) fn reserve<'a>(
     pinned
 }
 
-/// Has writers make a full fence after each publication from now on, on account of a reader that
-/// announced and fenced. `true` when they do already: then that reader's own fence was enough.
+/// The fenced word's lower bits: 0 while writers make no fence, [`ASKED`] once a reader asked for
+/// it, [`CONFIRMED`] when no writer can have missed that. The upper bits count how often the fences
+/// ended, so that nobody confirms an older question.
+const FENCING: u64 = 3;
+const ASKED: u64 = 1;
+const CONFIRMED: u64 = 2;
+const ENDED: u64 = 4;
+
+/// Whether writers are to make a full fence after each publication.
 #[inline]
-pub(super) fn ask_for_fences(fenced: &AtomicU64) -> bool {
-    let is_fenced = fenced.load(Ordering::Relaxed) != 0;
-    if !is_fenced {
-        fenced.store(1, Ordering::Relaxed);
+pub(super) fn is_fenced(fenced: u64) -> bool {
+    fenced & FENCING != 0
+}
+
+/// Has writers make a full fence after each publication from now on, on account of a reader that
+/// announced and fenced; until that is confirmed, makes one for them: `heavy`, which says whether
+/// that succeeded. `false` when neither can be relied on.
+///
+/// A writer that did not see the question may be publishing still. The heavy fence is what shows
+/// it the question or us its value, so only who made one after the question may confirm it.
+#[inline]
+pub(super) fn ask_for_fences(fenced: &AtomicU64, heavy: impl FnOnce() -> bool) -> bool {
+    // Acquire pairs with the Release in `ask_anew`: what writers published before the heavy fence
+    // is seen by whoever relies on it.
+    let found = fenced.load(Ordering::Acquire);
+    found & FENCING == CONFIRMED || ask_anew(fenced, found, heavy)
+}
+
+#[cold]
+fn ask_anew(fenced: &AtomicU64, mut found: u64, heavy: impl FnOnce() -> bool) -> bool {
+    if !is_fenced(found) {
+        let asked = found | ASKED;
+        found = match fenced.compare_exchange(found, asked, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => asked,
+            Err(now) => now,
+        };
     }
-    is_fenced
+    let is_settled = heavy();
+    if is_settled && found & FENCING == ASKED {
+        let confirmed = found ^ ASKED ^ CONFIRMED;
+        // Release pairs with the Acquire in `ask_for_fences`.
+        let _ = fenced.compare_exchange(found, confirmed, Ordering::Release, Ordering::Relaxed);
+    }
+    is_settled
 }
 
 /// Ends the fences, when nobody has slept for long. A reader that relied on them announced before
-/// it looked at `fenced`, so either it sees this or we see the announcement, and take it back.
+/// it looked at `fenced`, so either it sees this or we see the announcement, and take it back. Only
+/// a writer in its turn calls this, so no other one publishes in between.
 #[cold]
 pub(super) fn end_fences(fenced: &AtomicU64, waiting: &AtomicU64) {
-    fenced.store(0, Ordering::Relaxed);
+    let found = fenced.load(Ordering::Relaxed);
+    let ended = (found & !FENCING).wrapping_add(ENDED);
+    if fenced
+        .compare_exchange(found, ended, Ordering::Relaxed, Ordering::Relaxed)
+        .is_err()
+    {
+        // Somebody is about to sleep.
+        return;
+    }
     // Pairs with the fence between announcing and `ask_for_fences`.
     fence(Ordering::SeqCst);
     if waiting.load(Ordering::Relaxed) != 0 {
-        fenced.store(1, Ordering::Relaxed);
+        let back = ended | (found & FENCING);
+        let _ = fenced.compare_exchange(ended, back, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
 /// Says that somebody may sleep until the latest word's low half is no longer `awaited`. A fence
 /// and another look at the latest word must follow.
+///
+/// An announcement that awaits a later word stays: its owner may be about to sleep, while we find
+/// at the look that follows that our own word has passed.
 #[inline]
 pub(super) fn announce(waiting: &AtomicU64, awaited: u32) {
-    waiting.store(1 << 32 | u64::from(awaited), Ordering::Relaxed);
+    let ours = 1 << 32 | u64::from(awaited);
+    let mut found = waiting.load(Ordering::Relaxed);
+    while found == 0 || (awaited.wrapping_sub(found as u32) as i32) > 0 {
+        match waiting.compare_exchange(found, ours, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(now) => found = now,
+        }
+    }
 }
 
 /// Whether somebody may sleep; call it after publishing and a fence. Takes down what it saw: a dead
@@ -364,5 +420,34 @@ mod tests {
         assert!(take_waiting(&waiting, 3), "others may sleep, too");
         assert!(take_waiting(&waiting, 4));
         assert!(!take_waiting(&waiting, 5));
+    }
+
+    #[test]
+    fn an_announcement_gives_way_only_to_a_later_one() {
+        let waiting = AtomicU64::new(0);
+        announce(&waiting, u32::MAX);
+        announce(&waiting, 2);
+        announce(&waiting, 1);
+        assert_eq!(waiting.load(Ordering::Relaxed) as u32, 2);
+    }
+
+    #[test]
+    fn fences_are_relied_on_only_when_they_are_confirmed() {
+        let (fenced, waiting) = (AtomicU64::new(0), AtomicU64::new(0));
+        assert!(!ask_for_fences(&fenced, || false));
+        assert!(is_fenced(fenced.load(Ordering::Relaxed)), "asked for");
+        assert!(!ask_for_fences(&fenced, || false), "not confirmed");
+        assert!(ask_for_fences(&fenced, || {
+            // An answer to a question from before the fences ended is none to the next.
+            end_fences(&fenced, &waiting);
+            assert!(!ask_for_fences(&fenced, || false));
+            true
+        }));
+        assert!(!ask_for_fences(&fenced, || false), "not confirmed");
+        assert!(ask_for_fences(&fenced, || true));
+        assert!(ask_for_fences(&fenced, || unreachable!("confirmed")));
+        announce(&waiting, 1);
+        end_fences(&fenced, &waiting);
+        assert!(ask_for_fences(&fenced, || unreachable!("taken back")));
     }
 }

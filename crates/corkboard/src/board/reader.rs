@@ -14,7 +14,8 @@ use super::layout::{DESCRIPTOR_LEN, STATE, STATE_LIVE, unpack};
 use super::protocol::{self, GONE};
 use super::small::SmallSlots;
 use super::snapshot::{Held, OwnedSnapshot, Snapshot};
-use super::watching::{self, OBSERVER_SLICE};
+use super::watching::{self, OBSERVER_SLICE, SLICE};
+use crate::clock::Looks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
 use crate::object::{read_at, read_words_at};
@@ -104,7 +105,7 @@ impl Reader {
 
     pub(super) fn open_with(space: &Space, name: &str, options: &Options) -> Result<Self> {
         let files = Files::open(space, name, Protection::ReadOnly)?;
-        options.check(&files.geometry, name)?;
+        options.check(&files, name)?;
         let board = Attached::new(space, name, &files, Protection::ReadOnly)?;
         let label = options.label_or_program();
         let (shape, generation) = (board.geometry.table(Role::Readers), board.generation);
@@ -247,7 +248,7 @@ impl Reader {
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Snapshot<'_>>> {
         let mut futile = 0;
         // The clock is read only by who has to wait.
-        let mut since = None;
+        let (mut since, mut looks) = (None, None);
         if self.spins > 0 && !self.is_newer() {
             since = timeout.map(|_| Instant::now());
             self.spin();
@@ -276,7 +277,7 @@ impl Reader {
             if left.is_zero() {
                 return Ok(None);
             }
-            self.sleep(left)?;
+            self.sleep(left, looks.get_or_insert_with(|| Looks::every(SLICE)))?;
         }
     }
 
@@ -605,14 +606,15 @@ impl Reader {
         }
     }
 
-    fn sleep(&mut self, left: Duration) -> Result<()> {
+    /// `looks` says when to look whether the board is still there, if no sleep runs to its end.
+    fn sleep(&mut self, left: Duration, looks: &mut Looks) -> Result<()> {
         let word = self.board().latest().load(Ordering::Relaxed) as u32;
         let slice = watching::announce(self.table().map(|table| &**table), word);
         // Pairs with the writer's fence after publishing, if it makes one.
         fence(Ordering::SeqCst);
         let is_settled = self.table().is_none_or(|table| {
             let [_, fenced] = table.wake_words();
-            protocol::ask_for_fences(fenced) || barrier::heavy()
+            protocol::ask_for_fences(fenced, barrier::heavy)
         });
         let slice = if is_settled { slice } else { OBSERVER_SLICE };
         let state = self.board().state().load(Ordering::Relaxed);
@@ -631,7 +633,7 @@ impl Reader {
                 self.spins / 2
             };
         }
-        if timed_out {
+        if timed_out || (!self.is_newer() && looks.is_due()) {
             self.check_in_place()?;
         }
         Ok(())

@@ -123,6 +123,10 @@ impl Held {
 
 /// A whole, verified value, borrowed from its handle.
 ///
+/// In a fork's child, the value of a large board stays as it is only as long as the parent's handle
+/// holds it: the child has a copy of the handle, but not its place among the readers. Copy it
+/// before the fork.
+///
 /// # If a process dies
 /// *Recovers*: the bytes stay as they are, also when the writer dies or the board is removed.
 #[derive(Clone, Copy)]
@@ -212,7 +216,8 @@ impl fmt::Debug for Snapshot<'_> {
     }
 }
 
-/// A whole, verified value that owns its reader.
+/// A whole, verified value that owns its reader. In a fork's child it is not protected, see
+/// [`Snapshot`].
 ///
 /// # If a process dies
 /// *Recovers*, as for [`Snapshot`].

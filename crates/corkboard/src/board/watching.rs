@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attached::Attached;
-use super::layout::{STATE_LIVE, unpack};
+use super::layout::unpack;
 use super::protocol;
 use super::reader::{READ, Reader};
 use super::small::SmallSlots;
@@ -16,7 +16,7 @@ use crate::wait::sealed::{self, Sleeper};
 use crate::wait::{Notifier, Waitable};
 
 /// A sleeping reader looks this often whether the board is still there.
-const SLICE: Duration = Duration::from_millis(50);
+pub(super) const SLICE: Duration = Duration::from_millis(50);
 /// One that nobody can wake looks this often for a value.
 pub(super) const OBSERVER_SLICE: Duration = Duration::from_millis(2);
 
@@ -30,6 +30,8 @@ pub(super) fn announce(table: Option<&Table>, word: u32) -> Duration {
     protocol::announce(waiting, word);
     SLICE
 }
+
+const WAIT: &str = "wait for";
 
 /// What a reader has seen, and where the next value will be.
 struct Watching {
@@ -59,8 +61,7 @@ impl Watching {
 
 impl Sleeper for Watching {
     fn is_ready(&self) -> bool {
-        self.board.state().load(Ordering::Relaxed) != STATE_LIVE
-            || self.newest() > self.seen.load(Ordering::Relaxed)
+        self.is_gone() || self.newest() > self.seen.load(Ordering::Relaxed)
     }
 
     fn announce(&self) -> Option<(Target<'_>, Duration)> {
@@ -75,6 +76,14 @@ impl Sleeper for Watching {
 
     fn acknowledge(&self) {
         self.seen.store(self.newest(), Ordering::Relaxed);
+    }
+
+    fn is_gone(&self) -> bool {
+        !self.board.is_usable()
+    }
+
+    fn is_in_place(&self) -> bool {
+        self.board.is_in_place()
     }
 }
 
@@ -104,14 +113,18 @@ impl sealed::Waitable for Reader {
 
 impl Reader {
     /// A file descriptor that becomes readable when there is a value newer than the last one this
-    /// handle returned, and at each publication after that.
+    /// handle returned, at each publication after that, and when the board is removed.
+    ///
+    /// As long as it lives, the notifier shares this handle's entry in the readers' table, and a
+    /// value that the handle held in place when it was dropped stays there.
     ///
     /// # Errors
-    /// `Io` when the process has no descriptors or threads left.
+    /// `Forked`; `Io` when the process has no descriptors or threads left.
     ///
     /// # If a process dies
     /// *Recovers*, as [`wait`](Self::wait).
     pub fn notifier(&self) -> Result<Notifier> {
+        self.held().board.check_generation(WAIT)?;
         Notifier::new(self)
     }
 

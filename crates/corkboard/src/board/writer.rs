@@ -96,7 +96,7 @@ impl Writer {
 
     pub(super) fn open_with(space: &Space, name: &str, options: &Options) -> Result<Self> {
         let files = Files::open(space, name, Protection::ReadWrite)?;
-        options.check(&files.geometry, name)?;
+        options.check(&files, name)?;
         Self::attach(space, name, &files, options)
     }
 
@@ -420,7 +420,7 @@ impl Writer {
         latest.store(word, Ordering::Release);
         hook::point("publish.latest");
         let [waiting, fenced] = self.readers.wake_words();
-        let is_fenced = fenced.load(Ordering::Relaxed) != 0;
+        let is_fenced = protocol::is_fenced(fenced.load(Ordering::Relaxed));
         // Pairs with the waiter's fence, which is heavy unless it knows that we make ours: either
         // we see the flag or it the new value.
         barrier::light(if is_fenced { Side::Both } else { self.side });

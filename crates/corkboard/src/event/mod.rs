@@ -25,11 +25,12 @@ mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::clock::Deadline;
+use crate::clock::{Deadline, Looks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{self, Header, STATE, STATE_LIVE};
 use crate::hook;
@@ -100,6 +101,8 @@ struct Shared {
     reset: Reset,
     mapping: Mapping,
     identity: Identity,
+    /// Whether the last look at the event's path found the file gone.
+    is_deleted: AtomicBool,
 }
 
 impl Event {
@@ -166,6 +169,7 @@ impl Event {
                 reset,
                 mapping,
                 identity: identity(&stat),
+                is_deleted: AtomicBool::new(false),
             }),
             began: 0,
         })
@@ -251,17 +255,19 @@ impl Event {
             return Ok(true);
         }
         let deadline = Deadline::within(timeout);
+        let mut looks = None;
         loop {
             let left = deadline.left();
             if left.is_zero() {
                 return Ok(false);
             }
+            let looks = looks.get_or_insert_with(|| Looks::every(SLICE));
             if let Some(found) = protocol::announce(word, |now| !shared.would_pass(now, began)) {
                 hook::point("event.announced");
                 let timed_out = wait::wait_low(word, found.low_half(), left.min(SLICE));
                 hook::point("event.woken");
                 shared.check_live(WAIT)?;
-                if timed_out {
+                if timed_out || looks.is_due() {
                     shared.check_in_place()?;
                 }
             }
@@ -320,7 +326,8 @@ impl Shared {
 
     #[inline]
     fn check_live(&self, operation: &'static str) -> Result<()> {
-        if self.is_live() {
+        // Relaxed: what somebody else's look found is noticed sooner or later.
+        if self.is_live() && !self.is_deleted.load(Ordering::Relaxed) {
             return Ok(());
         }
         Err(self.removed(operation))
@@ -328,7 +335,9 @@ impl Shared {
 
     /// Notices that somebody deleted the file without telling.
     fn check_in_place(&self) -> Result<()> {
-        if object::is_in_place(&self.space, Kind::Event, &self.name, self.identity) {
+        let is_in_place = object::is_in_place(&self.space, Kind::Event, &self.name, self.identity);
+        self.is_deleted.store(!is_in_place, Ordering::Relaxed);
+        if is_in_place {
             return Ok(());
         }
         Err(self.removed(WAIT))

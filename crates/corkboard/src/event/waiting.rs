@@ -44,6 +44,14 @@ impl Sleeper for Watching {
         let now = State::load(self.shared.word());
         self.told.store(now.sets(), Ordering::Relaxed);
     }
+
+    fn is_gone(&self) -> bool {
+        !self.shared.is_live()
+    }
+
+    fn is_in_place(&self) -> bool {
+        self.shared.check_in_place().is_ok()
+    }
 }
 
 impl Waitable for Event {}
@@ -80,7 +88,7 @@ impl sealed::Waitable for Event {
 
 impl Event {
     /// A file descriptor that becomes readable when the event is signalled, and at each signal
-    /// after that. It consumes nothing: [`wait`](Self::wait) with a time-out of zero does.
+    /// after that, and when the event is removed. It consumes nothing: [`wait`](Self::wait) with a time-out of zero does.
     ///
     /// # Errors
     /// `Io` when the process has no descriptors or threads left.

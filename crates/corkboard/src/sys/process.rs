@@ -3,8 +3,8 @@
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
@@ -19,13 +19,21 @@ pub(crate) struct Generation {
 impl Generation {
     /// The generation of this process.
     pub(crate) fn current() -> Result<Self, Errno> {
-        static WORD: OnceLock<&'static AtomicU64> = OnceLock::new();
+        // Nothing that one thread holds while others wait: a fork's child would wait for ever.
+        static WORD: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
         static LAST: AtomicU64 = AtomicU64::new(0);
-        let word = match WORD.get() {
-            Some(word) => *word,
+        // SAFETY: null, or one of the words of `wiped_page`, which live as long as the process.
+        let word = match unsafe { WORD.load(Ordering::Acquire).as_ref() } {
+            Some(word) => word,
             None => {
                 let fresh = &wiped_page()?[0];
-                WORD.get_or_init(|| fresh)
+                let (null, ours) = (std::ptr::null_mut(), std::ptr::from_ref(fresh).cast_mut());
+                // Release pairs with the Acquire above; who comes second leaves its page unused.
+                match WORD.compare_exchange(null, ours, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => fresh,
+                    // SAFETY: as above, and not null, or ours would have been stored.
+                    Err(first) => unsafe { &*first },
+                }
             }
         };
         if word.load(Ordering::Relaxed) == 0 {
@@ -45,17 +53,54 @@ impl Generation {
     }
 }
 
+/// A value of which each process has its own: a fork's child begins with a new one. What another
+/// thread was doing to its parent's at the fork, such as holding a lock, does not last there.
+pub(crate) struct OfProcess<T: 'static>(AtomicPtr<(Generation, T)>);
+
+impl<T: Default + Send + Sync> OfProcess<T> {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    /// This process's.
+    pub(crate) fn get(&self) -> Result<&'static T, Errno> {
+        // Acquire pairs with the Release below: whoever finds the value finds it made.
+        let mut found = self.0.load(Ordering::Acquire);
+        loop {
+            // SAFETY: null, or leaked below and changed by nobody since.
+            if let Some((of, value)) = unsafe { found.as_ref() }
+                && of.is_current()
+            {
+                return Ok(value);
+            }
+            let ours = Box::into_raw(Box::new((Generation::current()?, T::default())));
+            match self
+                .0
+                .compare_exchange(found, ours, Ordering::AcqRel, Ordering::Acquire)
+            {
+                // SAFETY: made above, and never freed from now on.
+                Ok(_) => return Ok(unsafe { &(*ours).1 }),
+                Err(now) => {
+                    // SAFETY: made above, and nobody else has seen it.
+                    drop(unsafe { Box::from_raw(ours) });
+                    found = now;
+                }
+            }
+        }
+    }
+}
+
 /// A word of its holder's own that a fork's child finds zero.
 pub(crate) struct WipedWord(&'static AtomicU64);
 
 /// Words that nobody holds. Each is alone on its cache line, so that handles of different threads
 /// do not slow each other down.
-static FREE: Mutex<Vec<&'static AtomicU64>> = Mutex::new(Vec::new());
+static FREE: OfProcess<Mutex<Vec<&'static AtomicU64>>> = OfProcess::new();
 
 impl WipedWord {
     /// A word that is zero.
     pub(crate) fn new() -> Result<Self, Errno> {
-        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = FREE.get()?.lock().unwrap_or_else(PoisonError::into_inner);
         if free.is_empty() {
             free.extend(wiped_page()?.iter().step_by(64 / size_of::<AtomicU64>()));
         }
@@ -77,8 +122,11 @@ impl WipedWord {
 
 impl Drop for WipedWord {
     fn drop(&mut self) {
-        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        free.push(self.0);
+        // Without memory for a list, the word is lost.
+        if let Ok(free) = FREE.get() {
+            let mut free = free.lock().unwrap_or_else(PoisonError::into_inner);
+            free.push(self.0);
+        }
     }
 }
 
@@ -227,5 +275,40 @@ unsafe extern "C" fn in_child() {
         for file in list.drain(..) {
             file.close();
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Runs `work` in a fork's child and returns whether it said yes there. A child that hangs is
+    /// ended.
+    pub(crate) fn forked(work: impl FnOnce() -> bool) -> bool {
+        // SAFETY: the child calls `work` and ends without running anything of its parent's; what
+        // it uses of the C library (memory, threads) works in a fork's child.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::alarm(30);
+                libc::_exit(i32::from(!work()));
+            }
+            let mut status = -1;
+            assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+            status == 0
+        }
+    }
+
+    #[test]
+    fn a_word_can_be_dropped_and_made_in_a_child_whatever_was_locked_at_the_fork() {
+        let mut word = Some(WipedWord::new().unwrap());
+        let list = FREE.get().unwrap().lock().unwrap();
+        let is_well = forked(|| {
+            drop(word.take());
+            WipedWord::new().is_ok()
+        });
+        drop(list);
+        assert!(is_well);
     }
 }

@@ -32,8 +32,14 @@ impl Future for Changed<'_> {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        self.ticket = None;
+        let is_woken = self.ticket.take().is_some();
         match self.handle.is_ready() {
+            // For nothing, or because the object is not where it was.
+            Ok(false) if is_woken => {
+                if let Err(error) = self.handle.check_in_place() {
+                    return Poll::Ready(Err(error));
+                }
+            }
             Ok(false) => {}
             Ok(true) => return Poll::Ready(Ok(())),
             Err(error) => return Poll::Ready(Err(error)),

@@ -1,13 +1,20 @@
 //! The thread that sleeps for those who cannot: futures and event loops.
+//!
+//! Wakers are foreign code: what they do, and what goes with the last reference to a task, may come
+//! back here or panic. So they are woken and dropped while nothing is locked, and a panic ends
+//! there.
 
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::LOOK;
 use super::sealed::Sleeper;
+use crate::clock::Looks;
 use crate::error::{Error, Result};
 use crate::sync::{AtomicU64, Ordering};
-use crate::sys::process::Generation;
+use crate::sys::process::{Generation, OfProcess};
 use crate::sys::wait::{self, Target};
 
 /// What to do when there is something new.
@@ -15,12 +22,13 @@ pub(super) enum Action {
     /// Once.
     #[cfg(feature = "async")]
     Wake(std::task::Waker),
-    /// Each time.
+    /// Each time, until the object is gone.
     Signal(Arc<OwnedFd>),
 }
 
 /// What the thread looks after, and how to tell it of changes.
 pub(super) struct Hub {
+    generation: Generation,
     items: Mutex<Vec<Item>>,
     /// Counts changes of the list; the thread sleeps on it, too.
     changes: AtomicU64,
@@ -53,15 +61,15 @@ pub(super) fn register(sleeper: Box<dyn Sleeper>, action: Action) -> Result<Tick
 
 /// This process's hub; a fork's child has no thread and gets its own.
 fn current() -> Result<Arc<Hub>> {
-    static CURRENT: Mutex<Option<(Generation, Arc<Hub>)>> = Mutex::new(None);
+    static CURRENT: OfProcess<Mutex<Option<Arc<Hub>>>> = OfProcess::new();
     let failed = |errno| Error::os("start", "the waiting thread", errno);
-    let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((generation, hub)) = &*current
-        && generation.is_current()
-    {
+    let current = CURRENT.get().map_err(failed)?;
+    let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(hub) = &*current {
         return Ok(hub.clone());
     }
     let hub = Arc::new(Hub {
+        generation: Generation::current().map_err(failed)?,
         items: Mutex::new(Vec::new()),
         changes: AtomicU64::new(0),
     });
@@ -72,8 +80,7 @@ fn current() -> Result<Arc<Hub>> {
         .map_err(|error| {
             failed(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::AGAIN))
         })?;
-    let generation = Generation::current().map_err(failed)?;
-    *current = Some((generation, hub.clone()));
+    *current = Some(hub.clone());
     Ok(hub)
 }
 
@@ -88,45 +95,131 @@ impl Hub {
     }
 
     fn serve(&self) {
+        let mut looks = Looks::every(LOOK);
         loop {
             let changes = self.changes.load(Ordering::Acquire) as u32;
+            let is_time_to_look = looks.is_due();
             let mut sleepers = Vec::new();
-            self.lock().retain(|item| {
-                let stays = !item.sleeper.is_ready() || item.act();
-                if stays {
-                    sleepers.push(item.sleeper.clone());
+            for (number, sleeper) in self.sleepers() {
+                let is_gone = sleeper.is_gone() || (is_time_to_look && !sleeper.is_in_place());
+                let is_over = (is_gone || sleeper.is_ready()) && {
+                    sleeper.acknowledge();
+                    self.act(number, is_gone)
+                };
+                if !is_over {
+                    sleepers.push(sleeper);
                 }
-                stays
-            });
+            }
             let list = Target::new(&self.changes, changes);
             let sleepers = sleepers.iter().map(|sleeper| &**sleeper);
             super::sleep(sleepers, Some(list), Duration::from_secs(3600));
         }
     }
+
+    /// Whatever there is to look after now.
+    fn sleepers(&self) -> Vec<(u64, Arc<dyn Sleeper>)> {
+        let items = self.lock();
+        let sleeper = |item: &Item| (item.number, item.sleeper.clone());
+        items.iter().map(sleeper).collect()
+    }
+
+    /// Tells of something new, if somebody still wants to know. Returns whether that was all.
+    fn act(&self, number: u64, is_gone: bool) -> bool {
+        let mut items = self.lock();
+        let Some(at) = items.iter().position(|item| item.number == number) else {
+            return true;
+        };
+        if let Action::Signal(fd) = &items[at].action {
+            // A full counter is readable already.
+            let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+            if !is_gone {
+                return false;
+            }
+        }
+        let item = items.swap_remove(at);
+        drop(items);
+        let _ = catch_unwind(AssertUnwindSafe(|| item.end()));
+        true
+    }
+
+    /// Takes an item off the list.
+    fn take(&self, number: u64) -> Option<Item> {
+        let mut items = self.lock();
+        let at = items.iter().position(|item| item.number == number)?;
+        Some(items.swap_remove(at))
+    }
 }
 
 impl Item {
-    /// Tells of something new. Returns whether to go on.
-    fn act(&self) -> bool {
-        match &self.action {
+    /// Wakes a future. Nothing may be locked.
+    fn end(self) {
+        match self.action {
             #[cfg(feature = "async")]
-            Action::Wake(waker) => {
-                waker.wake_by_ref();
-                false
-            }
-            Action::Signal(fd) => {
-                self.sleeper.acknowledge();
-                // A full counter is readable already.
-                let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
-                true
-            }
+            Action::Wake(waker) => waker.wake(),
+            Action::Signal(_) => {}
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.hub.lock().retain(|item| item.number != self.number);
+        if !self.hub.generation.is_current() {
+            // A fork's child: nobody serves this hub here, and somebody may have been holding its
+            // lock at the fork.
+            return;
+        }
+        // Dropped after the lock is, see above.
+        let item = self.hub.take(self.number);
         self.hub.tell();
+        drop(item);
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+    use crate::sys::process::tests::forked;
+
+    /// Something that never changes.
+    struct Quiet(AtomicU64);
+
+    impl Sleeper for Quiet {
+        fn is_ready(&self) -> bool {
+            false
+        }
+
+        fn announce(&self) -> Option<(Target<'_>, Duration)> {
+            Some((Target::new(&self.0, 0), LOOK))
+        }
+
+        fn acknowledge(&self) {}
+
+        fn is_gone(&self) -> bool {
+            false
+        }
+
+        fn is_in_place(&self) -> bool {
+            true
+        }
+    }
+
+    fn quiet() -> Ticket {
+        let fd = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+        let sleeper = Box::new(Quiet(AtomicU64::new(0)));
+        register(sleeper, Action::Signal(Arc::new(fd))).unwrap()
+    }
+
+    #[test]
+    fn a_child_has_its_own_thread_whatever_was_locked_at_the_fork() {
+        let mut ticket = Some(quiet());
+        let hub = quiet().hub.clone();
+        let items = hub.lock();
+        let is_well = forked(|| {
+            drop(ticket.take());
+            !Arc::ptr_eq(&quiet().hub, &hub)
+        });
+        drop(items);
+        assert!(is_well);
     }
 }

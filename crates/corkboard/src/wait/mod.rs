@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use changed::Changed;
 pub use notifier::Notifier;
 
-use crate::clock::Deadline;
+use crate::clock::{Deadline, Looks};
 use crate::error::Result;
 use crate::sys::barrier;
 use crate::sys::wait::{self, Target};
@@ -27,6 +27,8 @@ use sealed::Sleeper;
 /// How long at most to sleep when somebody else's fence failed, or the kernel cannot wait for so
 /// many.
 const SHORT: Duration = Duration::from_millis(2);
+/// How often to look whether the objects are still there.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Something that can be waited for together with others: see [`any`].
 pub trait Waitable: sealed::Waitable {}
@@ -66,6 +68,12 @@ pub(crate) mod sealed {
 
         /// What is new now counts as seen.
         fn acknowledge(&self);
+
+        /// Whether the object was removed, so that there is nothing to sleep for any more.
+        fn is_gone(&self) -> bool;
+
+        /// Whether the object's files are still there; asked now and then.
+        fn is_in_place(&self) -> bool;
     }
 }
 
@@ -113,6 +121,7 @@ pub fn any(items: &mut [&mut dyn Waitable], timeout: Option<Duration>) -> Result
 }
 
 fn wait_for_any(items: &mut [&mut dyn Waitable], deadline: Deadline) -> Result<Option<usize>> {
+    let mut looks = Looks::every(LOOK);
     loop {
         if let Some(ready) = first_ready(items)? {
             return Ok(Some(ready));
@@ -123,7 +132,7 @@ fn wait_for_any(items: &mut [&mut dyn Waitable], deadline: Deadline) -> Result<O
         }
         let sleepers: Vec<_> = items.iter().map(|item| item.sleeper()).collect();
         let timed_out = sleep(sleepers.iter().map(|sleeper| &**sleeper), None, left);
-        if timed_out {
+        if timed_out || looks.is_due() {
             if let Some(ready) = first_ready(items)? {
                 return Ok(Some(ready));
             }

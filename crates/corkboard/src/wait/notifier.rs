@@ -14,6 +14,10 @@ use crate::error::{Error, Result};
 ///
 /// When it is readable, [`clear`](Self::clear) it, and then read from the handle: whatever comes
 /// after the clearing makes it readable again. Several publications may make it readable once.
+/// When the object is removed, or somebody deletes its files, it becomes readable a last time; a
+/// wait with a time-out of zero then says `Removed`.
+///
+/// In a fork's child it never becomes readable.
 ///
 /// # If a process dies
 /// *Recovers*: a value that a writer published and did not announce makes it readable within

@@ -40,3 +40,69 @@ pub fn until(mut is_so: impl FnMut() -> bool) {
         std::thread::yield_now();
     }
 }
+
+/// Runs `work` in a fork's child and returns whether it said yes there. A child that hangs is ended.
+#[allow(dead_code, reason = "not every test file forks")]
+pub fn forked(work: impl FnOnce() -> bool) -> bool {
+    // SAFETY: the child calls `work` and ends without running anything of its parent's; what it
+    // uses of the C library (memory) works in a fork's child.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::alarm(30);
+            let is_well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            libc::_exit(i32::from(!is_well.unwrap_or(false)));
+        }
+        let mut status = -1;
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        status == 0
+    }
+}
+
+/// Interrupts the system calls of the thread that made it, again and again, until it is dropped.
+#[allow(dead_code, reason = "not every test file needs them")]
+pub struct Interruptions {
+    is_over: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+#[allow(dead_code, reason = "not every test file needs them")]
+impl Interruptions {
+    pub fn begin() -> Self {
+        extern "C" fn nothing(_: libc::c_int) {}
+        // SAFETY: a handler that does nothing, for a signal that nobody else here uses; without
+        // SA_RESTART, so that calls do end.
+        let us = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+            assert_eq!(
+                libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()),
+                0
+            );
+            libc::pthread_self()
+        };
+        let is_over = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
+        let seen = is_over.clone();
+        let thread = std::thread::spawn(move || {
+            while !seen.load(Ordering::Relaxed) {
+                // SAFETY: that thread lives: it waits for this one before it ends.
+                unsafe { libc::pthread_kill(us, libc::SIGUSR1) };
+                // More often than anything here looks at anything; nothing depends on it.
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        });
+        Self {
+            is_over,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Interruptions {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
