@@ -282,6 +282,31 @@ fn a_notifier_tells_of_each_signal_and_consumes_none() {
 }
 
 #[test]
+fn a_notifier_knows_nothing_of_signals_before_it() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let event = Event::create(&space, "x", Reset::Manual).unwrap();
+    event.set().unwrap();
+    event.reset().unwrap();
+    let notifier = event.notifier().unwrap();
+    // The thread has looked at this one by the time it tells of the other.
+    let other = Event::create(&space, "other", Reset::Manual).unwrap();
+    let later = other.notifier().unwrap();
+    other.set().unwrap();
+    let in_flags = rustix::event::PollFlags::IN;
+    let mut fds = [rustix::event::PollFd::new(&later, in_flags)];
+    rustix::event::poll(&mut fds, None).unwrap();
+    let mut fds = [rustix::event::PollFd::new(&notifier, in_flags)];
+    let at_once = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    assert_eq!(rustix::event::poll(&mut fds, Some(&at_once)).unwrap(), 0);
+    event.set().unwrap();
+    rustix::event::poll(&mut fds, None).unwrap();
+}
+
+#[test]
 fn damaged_events_are_errors_that_name_them_and_can_be_removed() {
     let scratch = Scratch::new();
     let space = scratch.space();

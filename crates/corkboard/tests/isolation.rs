@@ -34,6 +34,8 @@ fn child_plays_its_part() {
         "another user" => read_as_another_user(&path),
         "writer" => write_until_killed(&path),
         "hold the lock" => hold_the_lock(&path),
+        "remove what is another's" => remove_what_is_anothers(&path),
+        "give up rights" => give_up_rights(&path),
         other => panic!("no part {other}"),
     }
 }
@@ -377,6 +379,91 @@ fn two_mount_namespaces_that_share_a_directory_exclude_each_other() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(lock.read_timeout(PATIENCE).unwrap().is_some());
+}
+
+fn remove_what_is_anothers(space: &str) {
+    become_nobody();
+    let space = Space::at(space).unwrap();
+    for kind in [Kind::Lock, Kind::Event] {
+        let error = space.remove(kind, "x").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    }
+    drop(RwLock::open(&space, "x").unwrap().write().unwrap());
+    Event::open(&space, "x").unwrap().set().unwrap();
+    println!("done");
+}
+
+#[test]
+#[ignore = "needs root, to become another user"]
+fn a_refused_removal_leaves_a_lock_and_an_event_as_they_were() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&scratch.0, open).unwrap();
+    let path = scratch.0.join("everyone");
+    let everyone = Access::Everyone;
+    let space = Space::options().access(everyone).open(&path).unwrap();
+    let options = lock::Options::new().access(everyone);
+    let mut ours = options.open(&space, "x").unwrap();
+    let event = Event::create_for(&space, "x", Reset::Auto, everyone).unwrap();
+    let output = start("remove what is another's", &path).wait_with_output();
+    let said = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert!(said.contains("done"), "{said}");
+    drop(ours.write().unwrap());
+    assert!(event.wait(Some(Duration::ZERO)).unwrap());
+}
+
+fn give_up_rights(space: &str) {
+    let space = Space::at(space).unwrap();
+    let mut lock = RwLock::open(&space, "x").unwrap();
+    let event = Event::create(&space, "x", Reset::Auto).unwrap();
+    become_nobody();
+    // The space is root's alone: nobody may look any more whether the files are in their place.
+    assert!(!event.wait(Some(Duration::from_millis(60))).unwrap());
+    drop(lock.write().unwrap());
+    event.set().unwrap();
+    assert!(event.wait(None).unwrap());
+    println!("done");
+}
+
+#[test]
+#[ignore = "needs root, to give up its rights"]
+fn handles_outlive_the_right_to_open_them() {
+    let scratch = Scratch::new();
+    let space = scratch.0.join("private");
+    let output = start("give up rights", &space).wait_with_output();
+    let said = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert!(said.contains("done"), "{said}");
+}
+
+#[test]
+#[ignore = "needs root, to mount a small file system"]
+fn a_lock_with_holes_on_a_full_file_system_is_an_error() {
+    let scratch = Scratch::new();
+    let status = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+        .arg(&scratch.0)
+        .status();
+    assert!(status.unwrap().success());
+    let mounted = Mounted(&scratch.0);
+    let space = Space::at(mounted.0).unwrap();
+    drop(RwLock::open(&space, "whole").unwrap());
+    let whole = std::fs::read(mounted.0.join("whole.lock")).unwrap();
+    let holes = std::fs::File::create(mounted.0.join("holes.lock")).unwrap();
+    holes.set_len(whole.len() as u64).unwrap();
+    use std::os::unix::fs::FileExt;
+    holes.write_all_at(&whole[..512], 0).unwrap();
+    let filler = std::fs::File::create(mounted.0.join("filler")).unwrap();
+    let mut at = 0;
+    while filler.write_all_at(&[1; 4096], at).is_ok() {
+        at += 4096;
+    }
+    let error = RwLock::open(&space, "holes").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    let error = RwLock::open(&space, "another").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    drop(RwLock::open(&space, "whole").unwrap().write().unwrap());
+    drop((holes, filler));
 }
 
 struct Mounted<'a>(&'a Path);

@@ -214,11 +214,11 @@ fn files_of_others_keep_their_content() {
 }
 
 #[test]
-fn a_lock_file_may_be_cut_short_or_overwritten_at_any_time() {
+fn a_lock_file_may_be_cut_short_or_overwritten_at_any_time_and_keeps_what_is_written() {
     let scratch = Scratch::new();
     let path = scratch.0.join("file");
     let (mut a, mut b) = (RwLock::at(&path).unwrap(), RwLock::at(&path).unwrap());
-    for content in [&b""[..], b"short", &[0xFF; 10_000]] {
+    for content in [&b""[..], b"short", &[0xFF; 10_000], &[b'a'; 200]] {
         let guard = a.write().unwrap();
         let waiter = thread::spawn(move || {
             drop(b.read().unwrap());
@@ -229,7 +229,78 @@ fn a_lock_file_may_be_cut_short_or_overwritten_at_any_time() {
         b = waiter.join().unwrap();
         drop(b.write().unwrap());
         drop(RwLock::at(&path).unwrap().write().unwrap());
+        assert!(
+            std::fs::read(&path).unwrap() == content,
+            "not ours to change"
+        );
     }
+}
+
+#[test]
+fn a_file_that_is_empty_for_a_moment_is_its_owners() {
+    let scratch = Scratch::new();
+    let path = scratch.0.join("settings");
+    std::fs::write(&path, b"old").unwrap();
+    let mut a = RwLock::at(&path).unwrap();
+    let guard = a.write().unwrap();
+    let file = std::fs::File::create(&path).unwrap();
+    let mut b = RwLock::at(&path).unwrap();
+    assert!(b.try_read().unwrap().is_none());
+    std::io::Write::write_all(&mut &file, b"new content").unwrap();
+    drop(guard);
+    drop(b.write().unwrap());
+    assert_eq!(std::fs::read(&path).unwrap(), b"new content");
+}
+
+#[test]
+fn a_directory_above_a_lock_file_that_was_replaced_is_noticed() {
+    let scratch = Scratch::new();
+    let (directory, link) = (scratch.0.join("a"), scratch.0.join("current"));
+    for name in ["a", "b"] {
+        std::fs::create_dir(scratch.0.join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink(&directory, &link).unwrap();
+    let path = link.join("file");
+    let mut old = RwLock::at(&path).unwrap();
+    for _ in 0..3 {
+        drop(old.write().unwrap());
+    }
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(scratch.0.join("b"), &link).unwrap();
+    let mut new = RwLock::at(&path).unwrap();
+    let guard = new.write().unwrap();
+    assert!(old.try_write().unwrap().is_none());
+    drop(guard);
+    drop(old.write().unwrap());
+}
+
+#[test]
+fn a_damaged_lock_that_is_held_is_not_removed() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let file = space.path().join("x.lock");
+    let mut lock = RwLock::open(&space, "x").unwrap();
+    let guard = lock.write().unwrap();
+    let flip = |space: &corkboard::Space| {
+        use std::os::unix::fs::FileExt as _;
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(space.path().join("x.lock"))
+            .unwrap();
+        file.write_all_at(&[0xFF], 40).unwrap();
+    };
+    flip(&space);
+    let error = space.remove(Kind::Lock, "x").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(file.exists());
+    drop(guard);
+    space.remove(Kind::Lock, "x").unwrap();
+    assert!(!file.exists());
+    // Whatever else has a lock's name goes, too.
+    std::fs::create_dir(&file).unwrap();
+    space.remove(Kind::Lock, "x").unwrap();
+    std::os::unix::fs::symlink("elsewhere", &file).unwrap();
+    space.remove(Kind::Lock, "x").unwrap();
 }
 
 #[test]

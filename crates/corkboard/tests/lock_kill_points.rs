@@ -195,7 +195,7 @@ fn a_writer_killed_while_it_waits_for_readers_lets_readers_in_again() {
 }
 
 #[test]
-fn a_stopped_holder_keeps_the_lock_and_a_stopped_waiter_keeps_nobody_out() {
+fn a_stopped_holder_keeps_the_lock_and_a_stopped_reader_that_waits_keeps_nobody_out() {
     for suffix in ["", " at path"] {
         let scratch = Scratch::new();
         let space = scratch.space();
@@ -214,6 +214,7 @@ fn a_stopped_holder_keeps_the_lock_and_a_stopped_waiter_keeps_nobody_out() {
         let waiter = stopped_at("lock.announced:2", &format!("read{suffix}"), &space);
         drop(guard);
         let mut others = open();
+        assert!(others.try_write().unwrap().is_some());
         for _ in 0..10 {
             assert!(others.write_timeout(PATIENCE).unwrap().is_some());
             assert!(lock.write_timeout(PATIENCE).unwrap().is_some());

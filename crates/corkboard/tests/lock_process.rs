@@ -75,29 +75,7 @@ fn child_plays_its_part() {
                 witness.say(Place::Writing);
             }
         }
-        "closer" => {
-            for mut lock in [
-                RwLock::open(&space, NAME).unwrap(),
-                RwLock::at(directory.join("file")).unwrap(),
-            ] {
-                // SAFETY: nobody needs these descriptors but the locks, which must notice.
-                unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
-                for _ in 0..2 {
-                    let error = lock.write().unwrap_err();
-                    assert_eq!(error.kind(), ErrorKind::Io);
-                    assert!(
-                        error.to_string().contains("closed its descriptor"),
-                        "{error}"
-                    );
-                    // The second time the number is another file's.
-                    let others: Vec<_> = (0..8)
-                        .map(|_| std::fs::File::open("/proc/self/exe").unwrap())
-                        .collect();
-                    std::mem::forget(others);
-                }
-                std::mem::forget(lock);
-            }
-        }
+        "closer" => close_descriptors(&space),
         "original reader" | "original writer" => original_part(&space, &part),
         other => panic!("no part {other}"),
     }
@@ -279,6 +257,48 @@ fn a_lock_whose_descriptor_was_closed_says_so() {
     let scratch = Scratch::new();
     let mut child = start("closer", &scratch.0, 1);
     assert!(child.wait().unwrap().success());
+}
+
+/// Closes the descriptors of locks that it has, as daemons do.
+fn close_descriptors(space: &Space) {
+    type Open = fn(&Space, &str) -> corkboard::Result<RwLock>;
+    let ways: [Open; 2] = [RwLock::open, |space, name| {
+        RwLock::at(space.path().join(name))
+    }];
+    for open in ways {
+        let mut lock = open(space, NAME).unwrap();
+        let guard = lock.write().unwrap();
+        // SAFETY: nobody needs these descriptors but the lock, which must notice.
+        unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+        // The kernel has released it.
+        let mut other = open(space, NAME).unwrap();
+        assert!(other.write_timeout(PATIENCE).unwrap().is_some());
+        drop(guard);
+        drop(other);
+        // The number is another file's now, which the lock must neither use nor close.
+        let files: Vec<_> = (0..8)
+            .map(|_| std::fs::File::open("/proc/self/exe").unwrap())
+            .collect();
+        let error = lock.write().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(
+            error.to_string().contains("closed its descriptor"),
+            "{error}"
+        );
+        let all_are_open = || files.iter().all(|file| file.metadata().is_ok());
+        // SAFETY: the child only looks at its descriptors and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: ends this process; nothing of it is used afterwards.
+            unsafe { libc::_exit(i32::from(!all_are_open())) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for the child started above.
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(status, 0, "the child has all files");
+        drop(lock);
+        assert!(all_are_open());
+    }
 }
 
 const ACCESSES: u32 = 1_000;

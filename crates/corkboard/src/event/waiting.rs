@@ -7,7 +7,7 @@ use super::protocol::{self, State};
 use super::{Event, Reset, SLICE, Shared, WAIT};
 use crate::error::Result;
 use crate::sync::{AtomicU64, Ordering};
-use crate::sys::wait::Target;
+use crate::sys::wait::{self, Target};
 use crate::wait::sealed::{self, Sleeper};
 use crate::wait::{Notifier, Waitable};
 
@@ -43,6 +43,14 @@ impl Sleeper for Watching {
     fn acknowledge(&self) {
         let now = State::load(self.shared.word());
         self.told.store(now.sets(), Ordering::Relaxed);
+    }
+
+    fn pass_on(&self) {
+        let now = State::load(self.shared.word());
+        if self.shared.reset == Reset::Auto && now.is_signalled() && now.is_awaited() {
+            // One of them takes it. To wake one might be to wake another that takes nothing.
+            wait::wake_low(self.shared.word());
+        }
     }
 
     fn is_gone(&self) -> bool {
@@ -88,7 +96,8 @@ impl sealed::Waitable for Event {
 
 impl Event {
     /// A file descriptor that becomes readable when the event is signalled, and at each signal
-    /// after that, and when the event is removed. It consumes nothing: [`wait`](Self::wait) with a time-out of zero does.
+    /// after that, and when the event is removed. It consumes nothing: [`wait`](Self::wait) with a
+    /// time-out of zero does.
     ///
     /// # Errors
     /// `Io` when the process has no descriptors or threads left.
@@ -96,7 +105,12 @@ impl Event {
     /// # If a process dies
     /// *Recovers*, as [`wait`](Self::wait).
     pub fn notifier(&self) -> Result<Notifier> {
-        Notifier::new(self)
+        let mut fresh = Self {
+            shared: self.shared.clone(),
+            began: 0,
+        };
+        sealed::Waitable::begin(&mut fresh);
+        Notifier::new(&fresh)
     }
 
     /// Is ready when the event is signalled; consumes the signal of an auto-reset event. Needs no

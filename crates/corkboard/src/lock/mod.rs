@@ -52,7 +52,7 @@ pub(crate) use stat::{remove, wipe};
 ///
 /// # If a process dies
 /// *Recovers*: the kernel releases what it held, and the next one has it within milliseconds. A
-/// stopped process is not dead and keeps what it holds. The child of a fork holds nothing, and its
+/// stopped process is not dead and keeps what it holds; one that waits to write keeps readers out. The child of a fork holds nothing, and its
 /// copies of handles say `Forked`; a child made by the bare `clone` system call, which runs no
 /// fork handlers, keeps its parent's lock alive until it ends or executes another program.
 ///
@@ -96,11 +96,12 @@ impl RwLock {
         Options::new().open(space, name)
     }
 
-    /// Opens the lock in the file `path`, creating an empty one when absent; on any file system,
-    /// so that containers and computers that share it exclude each other.
+    /// Opens the lock in the file `path`, creating it when absent; on any file system, so that
+    /// containers and computers that share it exclude each other.
     ///
-    /// An existing file keeps its content. One that is empty, on a file system of this computer,
-    /// gets a page for waking those who wait. Elsewhere they look again, after 5 ms at most.
+    /// An existing file is never written to, whatever is in it. One that this call creates, on a
+    /// file system of this computer, has a page for waking those who wait, and belongs to the
+    /// lock. Elsewhere they look again, after 5 ms at most.
     ///
     /// The file is opened again when it was deleted or replaced, so that the lock is always that
     /// of the file at this path. Who deletes it while it is held lets a second holder in: do not,

@@ -56,7 +56,7 @@ impl Options {
         Ok(RwLock { gates })
     }
 
-    /// Opens the lock in the file `path`, creating an empty one when absent.
+    /// Opens the lock in the file `path`, creating it when absent.
     ///
     /// # Errors
     /// As [`RwLock::at`].

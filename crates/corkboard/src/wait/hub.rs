@@ -104,7 +104,9 @@ impl Hub {
                 let is_gone = sleeper.is_gone() || (is_time_to_look && !sleeper.is_in_place());
                 let is_over = (is_gone || sleeper.is_ready()) && {
                     sleeper.acknowledge();
-                    self.act(number, is_gone)
+                    let is_over = self.act(number, is_gone);
+                    sleeper.pass_on();
+                    is_over
                 };
                 if !is_over {
                     sleepers.push(sleeper);

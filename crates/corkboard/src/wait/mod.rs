@@ -69,6 +69,10 @@ pub(crate) mod sealed {
         /// What is new now counts as seen.
         fn acknowledge(&self);
 
+        /// Somebody was told, who takes nothing away yet: others who sleep for the same, and whose
+        /// wake came here, may.
+        fn pass_on(&self) {}
+
         /// Whether the object was removed, so that there is nothing to sleep for any more.
         fn is_gone(&self) -> bool;
 
