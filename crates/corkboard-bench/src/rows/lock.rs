@@ -82,6 +82,8 @@ pub struct Crowd {
     name: String,
     #[arg(action = clap::ArgAction::Set)]
     writes: bool,
+    /// How long each stays in, in microseconds.
+    stays: u64,
 }
 
 impl Crowd {
@@ -101,6 +103,9 @@ impl Crowd {
                 false => lock.read()?,
             };
             page.word(1).fetch_add(1, Ordering::Relaxed);
+            if self.stays > 0 {
+                std::thread::sleep(Duration::from_micros(self.stays));
+            }
             drop(guard);
         }
         Ok(())
@@ -117,8 +122,13 @@ pub fn groups() -> Vec<Group> {
             references: vec![],
             floor: None,
             rows: vec![
-                Row::new(WRITER_AMONG_READERS, |run| among(run, false)),
-                Row::new("corkboard, a reader among writers", |run| among(run, true)),
+                Row::new(WRITER_AMONG_READERS, |run| among(run, Others::Read)),
+                Row::new("corkboard, a reader among writers", |run| {
+                    among(run, Others::Write { stays: 0 })
+                }),
+                Row::new("corkboard, a reader among writers that stay 1 ms", |run| {
+                    among(run, Others::Write { stays: 1_000 })
+                }),
             ],
         },
         Group {
@@ -235,19 +245,34 @@ fn hand_over(title: &'static str, core: usize) -> Group {
     }
 }
 
-/// How long one has to wait who comes for the lock while eight others take it without pause.
-fn among(run: Run, others_write: bool) -> Result<Outcome> {
+/// What eight others do with a lock without pause.
+#[derive(Clone, Copy)]
+enum Others {
+    Read,
+    /// And stay in for so many microseconds.
+    Write {
+        stays: u64,
+    },
+}
+
+/// How long one has to wait who comes for the lock while others take it: to write among readers,
+/// to read among writers.
+fn among(run: Run, others: Others) -> Result<Outcome> {
+    let (others_write, stays) = match others {
+        Others::Read => (false, 0),
+        Others::Write { stays } => (true, stays),
+    };
     const OTHERS: usize = 8;
     let name = fresh(run, "among");
     let page = SharedPage::open(&run.scratch.path().join(format!("{name}-page")))?;
     let space = shared_space(run.scratch, &name)?;
     let mut lock = RwLock::open(&space, "lock")?;
     let writes = others_write.to_string();
-    let role = ["crowd", &name, &writes];
-    let mut others = (0..OTHERS)
+    let role = ["crowd", &name, &writes, &stays.to_string()];
+    let mut crowd = (0..OTHERS)
         .map(|_| Peer::spawn(run.scratch, FAR, &role, Stdio::piped()))
         .collect::<Result<Vec<_>>>()?;
-    others.iter_mut().try_for_each(Peer::await_ready)?;
+    crowd.iter_mut().try_for_each(Peer::await_ready)?;
     let count = run.effort.samples(1_000);
     let mut samples = Vec::with_capacity(count);
     let before = page.word(1).load(Ordering::Relaxed);
@@ -265,7 +290,7 @@ fn among(run: Run, others_write: bool) -> Result<Outcome> {
     }
     let between = page.word(1).load(Ordering::Relaxed) - before;
     page.word(0).store(1, Ordering::Relaxed);
-    others.into_iter().try_for_each(Peer::finish)?;
+    crowd.into_iter().try_for_each(Peer::finish)?;
     let longest = samples.iter().max().copied().unwrap_or(0);
     Ok(Outcome {
         summary: Summary::of_ticks(samples, 1),

@@ -131,11 +131,15 @@ impl Hub {
         let Some(at) = items.iter().position(|item| item.number == number) else {
             return true;
         };
-        if let Action::Signal(fd) = &items[at].action {
-            // A full counter is readable already.
-            let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
-            if !is_gone {
-                return false;
+        match &items[at].action {
+            #[cfg(feature = "async")]
+            Action::Wake(_) => {}
+            Action::Signal(fd) => {
+                // A full counter is readable already.
+                let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+                if !is_gone {
+                    return false;
+                }
             }
         }
         let item = items.swap_remove(at);
