@@ -13,7 +13,9 @@ use rustix::io::Errno;
 use crate::board::layout::WAITING;
 use crate::board::protocol;
 use crate::clock::{moment, wall_ns};
+use crate::error::Error;
 use crate::hook;
+use crate::object::read_words_at;
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::lock;
 use crate::sys::map::{Inheritance, Mapping, Protection};
@@ -135,6 +137,25 @@ impl Table {
             Inheritance::Never,
             generation,
         )?;
+        let len = shape.entries;
+        Ok(Self { mapping, len })
+    }
+
+    /// A copy of the table as it is now, for those who only look: nothing that is done to the file
+    /// meanwhile harms them.
+    pub(crate) fn copy(
+        file: &OwnedFd,
+        shape: Shape,
+        generation: Generation,
+        object: &str,
+    ) -> crate::Result<Self> {
+        let failed = |errno| Error::os("look at", object, errno);
+        let mapping = Mapping::private(shape.mapped_len, generation).map_err(failed)?;
+        let mut words = vec![0; shape.mapped_len / 8];
+        read_words_at(file, &mut words, 0, object)?;
+        for (to, word) in mapping.words(0, words.len()).iter().zip(words) {
+            to.store(word, Ordering::Relaxed);
+        }
         let len = shape.entries;
         Ok(Self { mapping, len })
     }

@@ -76,7 +76,7 @@ fn row<'a>(name: &'a str, kind: Kind, stat: &Result<Stat>) -> Json<'a> {
         published_at: known.and_then(|stat| stat.published_at).and_then(rfc3339),
         age_seconds: known.and_then(|stat| stat.age).map(|age| age.as_secs_f64()),
         writers: known.and_then(live_writers),
-        readers: known.map(live_readers),
+        readers: known.and_then(live_readers),
         error: stat.as_ref().err().map(ToString::to_string),
     }
 }
@@ -102,7 +102,7 @@ fn table(objects: &[(&str, Kind, Result<Stat>)]) -> Table {
                     stat.sequence.to_string(),
                     or_dash(stat.age.map(time)),
                     or_dash(live_writers(stat).map(|number| number.to_string())),
-                    live_readers(stat).to_string(),
+                    or_dash(live_readers(stat).map(|number| number.to_string())),
                 ]);
                 table.row(cells);
             }
@@ -117,6 +117,7 @@ fn live_writers(stat: &Stat) -> Option<usize> {
     Some(writers.iter().filter(|writer| writer.is_alive).count())
 }
 
-fn live_readers(stat: &Stat) -> usize {
-    stat.readers.iter().filter(|reader| reader.is_alive).count()
+fn live_readers(stat: &Stat) -> Option<usize> {
+    let readers = stat.readers.as_ref()?;
+    Some(readers.iter().filter(|reader| reader.is_alive).count())
 }

@@ -55,7 +55,7 @@ struct Json<'a> {
     instance: String,
     writer_alive: bool,
     writers: Option<Vec<JsonParticipant<'a>>>,
-    readers: Vec<JsonParticipant<'a>>,
+    readers: Option<Vec<JsonParticipant<'a>>>,
 }
 
 #[derive(Serialize)]
@@ -117,7 +117,7 @@ fn json<'a>(name: &'a str, stat: &'a Stat) -> Json<'a> {
         instance: format!("{:016x}", stat.instance),
         writer_alive: stat.writer_alive,
         writers: stat.writers.as_deref().map(participants),
-        readers: participants(&stat.readers),
+        readers: stat.readers.as_deref().map(participants),
     }
 }
 
@@ -178,7 +178,10 @@ fn render(name: &str, stat: &Stat) -> String {
             }
         ),
     };
-    text + &participants("readers", &stat.readers)
+    text + &match &stat.readers {
+        Some(readers) => participants("readers", readers),
+        None => "\nreaders: looking is not permitted\n".into(),
+    }
 }
 
 fn participants(what: &str, all: &[Participant]) -> String {

@@ -54,14 +54,14 @@ pub struct Stat {
     pub published_at: Option<SystemTime>,
     /// How long ago the newest value was published.
     pub age: Option<Duration>,
-    /// The memory that its files take up, in bytes.
+    /// The memory that its files take up, in bytes; of those that this user may look at.
     pub allocated_bytes: u64,
     /// Whether a writer is attached and alive.
     pub writer_alive: bool,
     /// The writers' entries in use; `None` when this user may not look.
     pub writers: Option<Vec<Participant>>,
-    /// The readers' entries in use. Observers have none.
-    pub readers: Vec<Participant>,
+    /// The readers' entries in use; `None` when this user may not look. Observers have none.
+    pub readers: Option<Vec<Participant>>,
 }
 
 /// The type of a typed board's values.
@@ -111,20 +111,18 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
     let geometry = files.geometry;
     let generation = Generation::current().map_err(failed)?;
     let data = fs::fstat(&files.data).map_err(failed)?;
-    let readers = files.table(Role::Readers, Protection::ReadOnly, &object)?;
-    let control = match files.table(Role::Control, Protection::ReadOnly, &object) {
-        Ok(control) => Some(control),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
-        Err(error) => return Err(error),
+    let table = |role| match files.table(role, Protection::ReadOnly, &object) {
+        Ok(table) => Ok(Some(table)),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error),
     };
+    let (control, readers) = (table(Role::Control)?, table(Role::Readers)?);
     let mut blocks = data.st_blocks as u64;
-    for table in control.iter().chain([&readers]) {
+    for table in control.iter().chain(&readers) {
         blocks += fs::fstat(table).map_err(failed)?.st_blocks as u64;
     }
     let list = |file: &OwnedFd, role: Role| -> Result<Vec<Participant>> {
-        let protection = Protection::ReadOnly;
-        let table = Table::map(file.as_fd(), geometry.table(role), protection, generation)
-            .map_err(failed)?;
+        let table = Table::copy(file, geometry.table(role), generation, &object)?;
         let turn = (role == Role::Control)
             .then(|| mutex::owner(table.mapping().half_word(MUTEX).load(Ordering::Relaxed)))
             .flatten();
@@ -173,7 +171,9 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
         writers: control
             .map(|control| list(&control, Role::Control))
             .transpose()?,
-        readers: list(&readers, Role::Readers)?,
+        readers: readers
+            .map(|readers| list(&readers, Role::Readers))
+            .transpose()?,
     })
 }
 

@@ -137,8 +137,8 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
         header,
     } = FILE.open(space, name, Protection::ReadOnly)?;
     let generation = Generation::current().map_err(failed)?;
-    let read_only = Protection::ReadOnly;
-    let table = Table::map(file.as_fd(), SHAPE, read_only, generation).map_err(failed)?;
+    let object = object::label(Kind::Lock, name);
+    let table = Table::copy(&file, SHAPE, generation, &object)?;
     let kernel = Kernel::of(&file).map_err(failed)?;
     let listed = table.list(file.as_fd()).map_err(failed)?;
     Ok(Stat {
