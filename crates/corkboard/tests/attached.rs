@@ -364,6 +364,55 @@ fn a_strangers_reading_locks_hide_a_writer_only_while_they_last() {
     }
 }
 
+thread_local! {
+    static IS_OUT_OF_MEMORY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Refuses memory that is aligned as values are, where a test says so.
+struct Sparing;
+
+// SAFETY: the system's, or nothing, as the contract allows.
+unsafe impl std::alloc::GlobalAlloc for Sparing {
+    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
+        if layout.align() == 64 && IS_OUT_OF_MEMORY.get() {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's promise.
+        unsafe { std::alloc::System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, address: *mut u8, layout: std::alloc::Layout) {
+        // SAFETY: the caller's promise; all of it came from there.
+        unsafe { std::alloc::System.dealloc(address, layout) };
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Sparing = Sparing;
+
+#[test]
+fn without_memory_for_a_copy_there_is_an_error_and_nothing_is_lost() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let options = Options::new().capacity(1000);
+    let mut writer = options.writer(&space, "x").unwrap();
+    let mut reader = Reader::open(&space, "x").unwrap();
+    writer.publish(&[7; 1000]).unwrap();
+    IS_OUT_OF_MEMORY.set(true);
+    let errors = [
+        reader.read().unwrap_err(),
+        writer.latest().unwrap_err(),
+        writer.loan(1000).unwrap_err(),
+    ];
+    IS_OUT_OF_MEMORY.set(false);
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    }
+    assert_eq!(*reader.read().unwrap().unwrap(), [7; 1000]);
+    assert_eq!(*writer.latest().unwrap().unwrap(), [7; 1000]);
+    assert_eq!(writer.loan(1000).unwrap().publish().unwrap(), 2);
+}
+
 #[test]
 fn handles_go_where_they_should() {
     fn is_send<T: Send>() {}

@@ -349,6 +349,12 @@ impl Attached {
     }
 
     #[cold]
+    pub(super) fn no_memory(&self, operation: &'static str, len: usize) -> Error {
+        let cause = format!("no memory for a copy of {len} bytes; free some");
+        self.error(ErrorKind::NoSpace, operation, cause)
+    }
+
+    #[cold]
     pub(super) fn removed(&self, operation: &'static str) -> Error {
         let cause = "it was removed; open it anew";
         self.error(ErrorKind::Removed, operation, cause)

@@ -216,8 +216,8 @@ impl Reader {
     ///
     /// # Errors
     /// `Corrupt` when the value does not match its checksum, until the next publication; `Lagged`
-    /// when the writer replaces values faster than an observer copies them; `Removed`, `Forked`,
-    /// `Damaged`.
+    /// when the writer replaces values faster than an observer copies them; `NoSpace` when there is
+    /// no memory for a copy; `Removed`, `Forked`, `Damaged`.
     ///
     /// # If a process dies
     /// *Recovers*: a writer killed half-way leaves the value before as the newest.
@@ -419,7 +419,7 @@ impl Reader {
             let copy = &mut self.held.copy;
             let found = protocol::copy_while(slot.stamp(), sequence, || {
                 let found = board.check_descriptor(sequence, |field| slot.word(field))?;
-                // A private copy of at most a kibibyte can be had.
+                // `hold_copy` notices if there is no memory.
                 copy.resize(found.len);
                 slot.copy_to(copy.words_mut(), found.len);
                 Some(found)
@@ -547,10 +547,9 @@ impl Reader {
             let payload = self.board().geometry.payload(slot);
             if let Some(found) = found {
                 files.check_allocated(payload, found.len, &object)?;
-                let to = to.resized(found.len).ok_or_else(|| {
-                    let cause = format!("no memory for a copy of {} bytes", found.len);
-                    self.board().error(ErrorKind::NoSpace, READ, cause)
-                })?;
+                let to = to
+                    .resized(found.len)
+                    .ok_or_else(|| self.board().no_memory(READ, found.len))?;
                 read_at(&files.data, to, payload, &object)?;
             }
             fence(Ordering::SeqCst);
