@@ -180,7 +180,11 @@ fn a_board_without_a_value_is_a_negative_answer_and_waiting_outlasts_its_removal
 
     let get = scratch.start(&["get", "x", "--wait"]);
     let start = Instant::now();
-    while board::stat(&space, "x").unwrap().readers.is_empty() {
+    while board::stat(&space, "x")
+        .unwrap()
+        .readers
+        .is_none_or(|readers| readers.is_empty())
+    {
         assert!(start.elapsed() < DEADLINE, "get does not attach itself");
         std::thread::yield_now();
     }

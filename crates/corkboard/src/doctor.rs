@@ -286,7 +286,7 @@ impl Space {
         };
         let tables = [
             (Role::Control, "writer", stat.writers.as_deref()),
-            (Role::Readers, "reader", Some(stat.readers.as_slice())),
+            (Role::Readers, "reader", stat.readers.as_deref()),
         ];
         for (role, what, participants) in tables {
             for dead in participants.unwrap_or_default() {
@@ -419,12 +419,12 @@ impl Space {
             return;
         };
         let writers = data_mode & 0o222;
-        let readers = data_mode & 0o444;
+        let own = data_mode & 0o440;
         for (role, allowed) in [
             (Role::Data, 0o666),
             (Role::Control, writers | writers << 1),
-            // Readers of the group pin; everyone else may only look.
-            (Role::Readers, readers | writers | (readers & 0o440) >> 1),
+            // Readers of the group pin; everyone else has no business there.
+            (Role::Readers, writers | writers << 1 | own | own >> 1),
         ] {
             let path = files::path(name, role);
             let mode = match fs::statat(&directory, &path, AtFlags::SYMLINK_NOFOLLOW) {

@@ -217,15 +217,19 @@ fn stat_names_everyone_who_is_attached() {
     assert_eq!(writers[0].label, "the writer");
     assert_eq!(writers[0].pid, std::process::id());
     assert!(writers[0].is_alive && writers[0].is_publishing);
-    assert_eq!(stat.readers.len(), 1);
-    assert!(long.starts_with(&stat.readers[0].label) && stat.readers[0].label.len() >= 45);
-    assert!(stat.readers[0].pinned_slot.is_some());
+    let readers = stat.readers.unwrap();
+    assert_eq!(readers.len(), 1);
+    assert!(long.starts_with(&readers[0].label) && readers[0].label.len() >= 45);
+    assert!(readers[0].pinned_slot.is_some());
     let unnamed = Reader::open(&space, "x").unwrap();
     let stat = board::stat(&space, "x").unwrap();
-    assert!(stat.readers[1].label.starts_with("attached"), "the program");
+    assert!(
+        stat.readers.unwrap()[1].label.starts_with("attached"),
+        "the program"
+    );
     drop((writer, reader, unnamed));
     let stat = board::stat(&space, "x").unwrap();
-    assert_eq!((stat.writers.unwrap(), stat.readers), (vec![], vec![]));
+    assert_eq!((stat.writers, stat.readers), (Some(vec![]), Some(vec![])));
     assert!(!stat.writer_alive);
 }
 
@@ -302,6 +306,111 @@ fn who_may_read_and_write_must_match_when_it_is_asked_for() {
     let board = new().readers(Owner).writers(Group);
     drop(board.writer(&space, "y").unwrap());
     board.writer(&space, "y").unwrap();
+}
+
+#[test]
+fn the_readers_table_is_only_for_those_who_may_write_to_it() {
+    use board::Access::{Everyone, Group, Owner};
+    use std::os::unix::fs::MetadataExt;
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    for (readers, writers, expected) in [
+        (Owner, Owner, 0o600),
+        (Group, Owner, 0o660),
+        (Everyone, Owner, 0o660),
+        (Everyone, Everyone, 0o666),
+    ] {
+        let name = format!("{readers} {writers}");
+        let options = Options::new().readers(readers).writers(writers);
+        drop(options.writer(&space, &name).unwrap());
+        let path = space.path().join(format!("{name}.board/readers"));
+        let mode = std::fs::metadata(path).unwrap().mode();
+        assert_eq!(mode & 0o777, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_strangers_reading_locks_hide_a_writer_only_while_they_last() {
+    use std::os::fd::AsRawFd;
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    for mode in [WriterMode::Exclusive, WriterMode::Shared] {
+        let name = format!("{mode:?}");
+        let options = Options::new().capacity(64).writer_mode(mode);
+        drop(options.writer(&space, &name).unwrap());
+        let data = space.path().join(format!("{name}.board/data"));
+        let data = std::fs::File::open(data).unwrap();
+        // SAFETY: plain numbers, all zeros; the call only reads them.
+        let status = unsafe {
+            let mut lock: libc::flock = std::mem::zeroed();
+            lock.l_type = libc::F_RDLCK as libc::c_short;
+            libc::fcntl(data.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock)
+        };
+        assert_eq!(status, 0, "of every byte");
+        let mut writer = options.writer(&space, &name).unwrap();
+        let mut reader = Reader::open(&space, &name).unwrap();
+        writer.publish(b"news").unwrap();
+        assert_eq!(&*reader.read().unwrap().unwrap(), b"news");
+        assert_eq!(
+            writer.publish(&[0; 65]).unwrap_err().kind(),
+            ErrorKind::TooLarge
+        );
+        assert!(!reader.is_observer() && !reader.writer_alive());
+        drop(data);
+        common::until(|| {
+            writer.publish(b"more").unwrap();
+            reader.writer_alive()
+        });
+    }
+}
+
+thread_local! {
+    static IS_OUT_OF_MEMORY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Refuses memory that is aligned as values are, where a test says so.
+struct Sparing;
+
+// SAFETY: the system's, or nothing, as the contract allows.
+unsafe impl std::alloc::GlobalAlloc for Sparing {
+    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
+        if layout.align() == 64 && IS_OUT_OF_MEMORY.get() {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's promise.
+        unsafe { std::alloc::System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, address: *mut u8, layout: std::alloc::Layout) {
+        // SAFETY: the caller's promise; all of it came from there.
+        unsafe { std::alloc::System.dealloc(address, layout) };
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Sparing = Sparing;
+
+#[test]
+fn without_memory_for_a_copy_there_is_an_error_and_nothing_is_lost() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let options = Options::new().capacity(1000);
+    let mut writer = options.writer(&space, "x").unwrap();
+    let mut reader = Reader::open(&space, "x").unwrap();
+    writer.publish(&[7; 1000]).unwrap();
+    IS_OUT_OF_MEMORY.set(true);
+    let errors = [
+        reader.read().unwrap_err(),
+        writer.latest().unwrap_err(),
+        writer.loan(1000).unwrap_err(),
+    ];
+    IS_OUT_OF_MEMORY.set(false);
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    }
+    assert_eq!(*reader.read().unwrap().unwrap(), [7; 1000]);
+    assert_eq!(*writer.latest().unwrap().unwrap(), [7; 1000]);
+    assert_eq!(writer.loan(1000).unwrap().publish().unwrap(), 2);
 }
 
 #[test]

@@ -360,7 +360,7 @@ fn modes_are_exact_and_private_by_default() {
         ("all.board", 0o711),
         ("all.board/data", 0o644),
         ("all.board/control", 0o600),
-        ("all.board/readers", 0o664),
+        ("all.board/readers", 0o660),
     ] {
         assert_eq!(mode(path), expected, "{path}: {:o}", mode(path));
     }

@@ -17,7 +17,7 @@ use common::Scratch;
 use corkboard::board::{self, Access, Options, Reader, Writer};
 use corkboard::event::{Event, Reset};
 use corkboard::lock::{self, RwLock};
-use corkboard::{ErrorKind, Kind, Space};
+use corkboard::{ErrorKind, Kind, Space, wait};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -168,7 +168,7 @@ fn read_as_another_user(space: &str) {
         assert_eq!(&*snapshot, b"second");
         assert!(snapshot.age().is_some() && snapshot.published_at().is_some());
         let stat = board::stat(&space, name).unwrap();
-        assert!(stat.writers.is_none() && stat.writer_alive);
+        assert!(stat.writers.is_none() && stat.readers.is_none() && stat.writer_alive);
         let path = space.path().join(format!("{name}.board/data"));
         let error = std::fs::OpenOptions::new()
             .write(true)
@@ -258,6 +258,95 @@ fn a_removal_that_is_refused_leaves_the_object_alive() {
     );
     for kind in [Kind::Board, Kind::Event, Kind::Lock] {
         space.remove(kind, "x").unwrap();
+    }
+}
+
+/// What a reader can do with the board `x` of another user, who meanwhile does `harm` to it.
+fn read_of_another_owner(space: &Space, harm: &str) {
+    let mut reader = Reader::open(space, "x").unwrap();
+    assert!(reader.is_observer());
+    for _ in 0..2 {
+        assert_eq!(&*reader.read().unwrap().unwrap(), b"first");
+    }
+    let mut writer = Writer::open(space, "x").unwrap();
+    writer.publish(b"second").unwrap();
+    assert_eq!(&*reader.read().unwrap().unwrap(), b"second");
+    assert!(reader.wait(Some(Duration::ZERO)).unwrap().is_none());
+    writer.publish(b"third").unwrap();
+    assert_eq!(&*reader.wait(Some(PATIENCE)).unwrap().unwrap(), b"third");
+    let notifier = reader.notifier().unwrap();
+    let is_readable = || {
+        use rustix::event::{PollFd, PollFlags, poll};
+        poll(&mut [PollFd::new(&notifier, PollFlags::IN)], None).unwrap() > 0
+    };
+    writer.publish(b"fourth").unwrap();
+    assert_eq!(
+        wait::any(&mut [&mut reader], Some(PATIENCE)).unwrap(),
+        Some(0)
+    );
+    assert!(is_readable());
+    assert_eq!(&*reader.read().unwrap().unwrap(), b"fourth");
+    drop(writer);
+    notifier.clear().unwrap();
+    let cut = |file: &str| {
+        let path = space.path().join("x.board").join(file);
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(0).unwrap();
+    };
+    let expected = match harm {
+        "data" => {
+            cut("data");
+            ErrorKind::Damaged
+        }
+        "tables" => {
+            cut("readers");
+            cut("control");
+            assert_eq!(&*reader.read().unwrap().unwrap(), b"fourth");
+            assert!(reader.wait(Some(Duration::ZERO)).unwrap().is_none());
+            let error = board::stat(space, "x").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Damaged);
+            return;
+        }
+        _ => {
+            space.remove(Kind::Board, "x").unwrap();
+            ErrorKind::Removed
+        }
+    };
+    assert!(is_readable(), "a last time");
+    let errors = [
+        reader.read().unwrap_err(),
+        reader.read_into(&mut Vec::new()).unwrap_err(),
+        reader.wait(Some(PATIENCE)).unwrap_err(),
+        wait::any(&mut [&mut reader], Some(PATIENCE)).unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), expected, "{error}");
+    }
+}
+
+#[test]
+#[ignore = "needs root, to give files to another user"]
+fn whatever_another_owner_does_to_the_files_is_an_error() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    for capacity in [64, 5000] {
+        for harm in ["data", "tables", "removal"] {
+            let options = Options::new().capacity(capacity);
+            let mut writer = options.writer(&space, "x").unwrap();
+            writer.publish(b"first").unwrap();
+            drop(writer);
+            for file in ["data", "control", "readers"] {
+                let path = space.path().join("x.board").join(file);
+                std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+            // In a process of its own, which the kernel would end.
+            let is_well = common::forked(|| {
+                read_of_another_owner(&space, harm);
+                true
+            });
+            assert!(is_well, "{capacity}, {harm}");
+            let _ = space.remove(Kind::Board, "x");
+        }
     }
 }
 

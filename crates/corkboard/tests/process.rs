@@ -175,7 +175,7 @@ fn killed_writers_and_readers_leave_nothing_torn_stuck_or_lost() {
         }
         let stat = board::stat(&space, "x").unwrap();
         assert_eq!(stat.writers.unwrap(), []);
-        assert_eq!(stat.readers.len(), 1, "only our own");
+        assert_eq!(stat.readers.unwrap().len(), 1, "only our own");
         let files: Vec<_> = std::fs::read_dir(space.path()).unwrap().collect();
         assert_eq!(files.len(), 1, "{files:?}");
     }

@@ -94,7 +94,7 @@ fn row<'a>((name, kind, object): &Looked<'a>) -> Json<'a> {
             published_at: stat.published_at.and_then(rfc3339),
             age_seconds: stat.age.map(|age| age.as_secs_f64()),
             writers: live_writers(stat),
-            readers: Some(live_readers(stat)),
+            readers: live_readers(stat),
             ..row
         },
         Ok(Object::Lock(stat)) => Json {
@@ -143,7 +143,7 @@ fn table(objects: &[Looked<'_>]) -> Table {
                     stat.sequence.to_string(),
                     or_dash(stat.age.map(time)),
                     or_dash(live_writers(stat).map(|number| number.to_string())),
-                    live_readers(stat).to_string(),
+                    or_dash(live_readers(stat).map(|number| number.to_string())),
                 ]);
                 table.row(cells);
             }
@@ -183,8 +183,9 @@ fn live_writers(stat: &board::Stat) -> Option<usize> {
     Some(writers.iter().filter(|writer| writer.is_alive).count())
 }
 
-fn live_readers(stat: &board::Stat) -> usize {
-    stat.readers.iter().filter(|reader| reader.is_alive).count()
+fn live_readers(stat: &board::Stat) -> Option<usize> {
+    let readers = stat.readers.as_ref()?;
+    Some(readers.iter().filter(|reader| reader.is_alive).count())
 }
 
 fn live_handles(stat: &lock::Stat) -> usize {

@@ -9,11 +9,12 @@ use rustix::io::Errno;
 use super::Integrity;
 use super::files::{Files, object};
 use super::layout::{BESIDE, CRC, Geometry, LATEST, LEN, MONOTONIC, REALTIME, Role, STAMP, STATE};
-use super::layout::{DESCRIPTOR_LEN, SMALL_SLOTS, STATE_LIVE, seal, unpack};
+use super::layout::{DESCRIPTOR_LEN, SMALL_SLOTS, STATE_LIVE, STATE_REMOVED, seal, unpack};
+use super::protocol::GONE;
 use super::small::SmallSlot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::integrity::crc64;
-use crate::object::{self, Identity};
+use crate::object::{self, Identity, read_words_at};
 use crate::space::{Kind, Space};
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::map::{Mapping, Protection};
@@ -25,8 +26,12 @@ pub(super) struct Attached {
     pub(super) name: String,
     pub(super) geometry: Geometry,
     pub(super) generation: Generation,
+    /// The data; or, if it is not mapped, memory of our own with only its state and latest word,
+    /// as they were at the last [`refresh`](Self::refresh).
     pub(super) data: Mapping,
-    pub(super) owner_uid: u32,
+    /// Whether the data is mapped. A reader maps no file of another user than root: whoever owns a
+    /// file may cut it short, and touching the mapping then is the end of the process.
+    pub(super) is_mapped: bool,
     identity: Identity,
     /// Whether the last look at the board's path found the files gone.
     is_deleted: AtomicBool,
@@ -79,13 +84,24 @@ impl Attached {
         let failed = |errno| Error::os("open", object(name), errno);
         let generation = Generation::current().map_err(failed)?;
         let geometry = files.geometry;
+        let us = rustix::process::geteuid().as_raw();
+        let is_mapped = protection == Protection::ReadWrite || [0, us].contains(&files.owner_uid);
+        let data = if is_mapped {
+            files.map_data(protection, generation)
+        } else {
+            Mapping::private(LATEST + 8, generation)
+        };
+        let data = data.map_err(failed)?;
+        if !is_mapped {
+            data.word(STATE).store(STATE_LIVE, Ordering::Relaxed);
+        }
         Ok(Self {
             space: space.clone(),
             name: name.to_owned(),
-            data: files.map_data(protection, generation).map_err(failed)?,
+            data,
+            is_mapped,
             identity: files.identity,
             is_deleted: AtomicBool::new(false),
-            owner_uid: files.owner_uid,
             places: Places {
                 is_small: geometry.is_small(),
                 slots: geometry.slots(),
@@ -225,6 +241,41 @@ impl Attached {
         self.error(ErrorKind::Corrupt, "read", cause)
     }
 
+    /// Looks at state and latest word in the file, if the board is not mapped.
+    #[inline]
+    pub(super) fn refresh(&self, operation: &'static str) -> Result<()> {
+        if self.is_mapped {
+            return Ok(());
+        }
+        self.refresh_from_file(operation)
+    }
+
+    #[cold]
+    fn refresh_from_file(&self, operation: &'static str) -> Result<()> {
+        self.check_generation(operation)?;
+        let words = self.reopen(operation).and_then(|files| {
+            let mut words = [0; (LATEST - STATE) / 8 + 1];
+            read_words_at(&files.data, &mut words, STATE, &self.object())?;
+            Ok(words)
+        });
+        match words {
+            Ok([state, .., latest]) => {
+                self.state().store(state, Ordering::Relaxed);
+                // Never a word that `Reader::read` could take for an unchanged one.
+                self.latest().store(latest & !GONE, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                // Want of memory or descriptors passes; for everything else, those who sleep for
+                // the board have nothing more to wait for.
+                if !matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace) {
+                    self.state().store(STATE_REMOVED, Ordering::Relaxed);
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// Whether the board is still live and this process the one that attached.
     #[inline]
     pub(super) fn is_usable(&self) -> bool {
@@ -302,6 +353,12 @@ impl Attached {
     #[cold]
     pub(super) fn os(&self, operation: &'static str, errno: Errno) -> Error {
         Error::os(operation, self.object(), errno)
+    }
+
+    #[cold]
+    pub(super) fn no_memory(&self, operation: &'static str, len: usize) -> Error {
+        let cause = format!("no memory for a copy of {len} bytes; free some");
+        self.error(ErrorKind::NoSpace, operation, cause)
     }
 
     #[cold]

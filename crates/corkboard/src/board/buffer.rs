@@ -36,7 +36,8 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// Sets the length; what was not there before is zero. `false` when there is no memory.
+    /// Sets the length; what was not there before is zero. `false` when there is no memory; then
+    /// the length stays another one.
     #[inline]
     pub(super) fn resize(&mut self, len: usize) -> bool {
         let lines = len.div_ceil(size_of::<Line>());

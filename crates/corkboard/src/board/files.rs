@@ -1,7 +1,6 @@
 //! A board's directory: created by one rename, opened through one descriptor, removed for good.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -108,7 +107,9 @@ impl Files {
     }
 
     /// Says that a writer is alive, to those who may not look at the control file: a lock on the
-    /// data file, on the byte of the writer's entry.
+    /// data file, on the byte of the writer's entry. `None` when somebody else has a lock there:
+    /// who held the entry before and is just being torn down, or anyone who may read the file and
+    /// took a reading lock.
     pub(crate) fn light_beacon(
         &self,
         entry: usize,
@@ -120,14 +121,8 @@ impl Files {
         if identity(&fs::fstat(&file)?) != self.identity {
             return Ok(None);
         }
-        // We have the entry. Whoever had it before is about to let go of its beacon, too.
-        let mut patience = 1000;
-        while !lock::try_lock(file.as_fd(), lock_byte(entry))? {
-            patience -= 1;
-            if patience == 0 {
-                return Ok(None);
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        if !lock::try_lock(file.as_fd(), lock_byte(entry))? {
+            return Ok(None);
         }
         let protection = Protection::ReadOnly;
         let never = Inheritance::Never;
@@ -374,16 +369,15 @@ fn create_file(
 }
 
 /// Data is writable for writers only. Writers use the readers' table, and so do readers of the
-/// group; everyone else observes.
+/// group. Everyone else observes, and may not even look: who may read a file may take reading locks
+/// on it, which would keep readers from claiming entries.
 fn file_mode(role: Role, options: &Options) -> u32 {
     let (readers, writers) = options.access();
     let writers = mode_bits(writers, 0o6);
     match role {
         Role::Control => writers,
         Role::Data => writers | mode_bits(readers, 0o4),
-        Role::Readers => {
-            writers | mode_bits(readers, 0o4) | mode_bits(readers.min(Access::Group), 0o6)
-        }
+        Role::Readers => writers | mode_bits(readers.min(Access::Group), 0o6),
     }
 }
 

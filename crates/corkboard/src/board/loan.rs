@@ -31,7 +31,9 @@ impl<'a> Loan<'a> {
         if writer.board().is_small() {
             let mut buffer = std::mem::take(&mut writer.held.copy);
             writer.held.clear();
-            buffer.resize(len);
+            if !buffer.resize(len) {
+                return Err(writer.board().no_memory(super::writer::WRITE, len));
+            }
             let place = Place::Private(buffer);
             return Ok(Self { writer, place });
         }

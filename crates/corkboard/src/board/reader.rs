@@ -45,7 +45,9 @@ pub(super) const READ: &str = "read";
 /// A handle that reads a board's newest value.
 ///
 /// It never disturbs the writer. A reader that may not write to the readers' table, or finds it
-/// full, observes: it copies values instead of holding them in place.
+/// full, observes: it copies values instead of holding them in place. So does a reader of a board
+/// whose data another user owns (other than root), and it copies with system calls only: whatever
+/// that user does to the files is an error here, and not the end of this process.
 ///
 /// # If a process dies
 /// *Recovers*: a dead reader leaves at most one slot pinned until its entry is claimed again.
@@ -64,7 +66,6 @@ pub struct Reader {
     held: Held,
     /// Absent for an observer.
     table: Option<(Arc<Table>, usize)>,
-    is_trusted: bool,
     seen: u64,
     /// **W1** The word that a newer value, or removal, changes: inside the data that `held.board`
     /// maps.
@@ -110,21 +111,20 @@ impl Reader {
         let label = options.label_or_program();
         let (shape, generation) = (board.geometry.table(Role::Readers), board.generation);
         let table = match board.table(&files, Role::Readers) {
+            Ok(_) if !board.is_mapped => None,
             Ok(file) => Table::claim(file, shape, generation, &label)
                 .map_err(|errno| board.os("open", errno))?,
             Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
             Err(error) => return Err(error),
         };
-        let us = rustix::process::geteuid().as_raw();
         let mut reader = Self {
             table: table.map(|(table, entry)| (Arc::new(table), entry)),
-            is_trusted: board.owner_uid == us || board.owner_uid == 0,
             seen: 0,
             watched: NonNull::from(board.latest()),
             // SAFETY: the reader owns a share of the board as long as it has the slots.
             small: unsafe { SmallSlots::new(&board) },
             expected: WipedWord::new().map_err(|errno| board.os("open", errno))?,
-            spins: FIRST_SPINS,
+            spins: if board.is_mapped { FIRST_SPINS } else { 0 },
             sleeps: 0,
             retries: 0,
             pinning: 0,
@@ -189,13 +189,16 @@ impl Reader {
     }
 
     /// Whether this handle observes: it copies large values, and looks for new ones every two
-    /// milliseconds instead of being woken.
+    /// milliseconds instead of being woken. Where another user owns the data, it copies all values.
     pub fn is_observer(&self) -> bool {
         self.table.is_none()
     }
 
     /// Whether a writer is attached and alive: on an exclusive board one that holds it, a standby
     /// does not count. `false` when the board was removed or cannot be looked at.
+    ///
+    /// Whoever may read the board can, by locks of its own on the data file, make this say `false`
+    /// of a writer that attaches while they last. Nothing else depends on it.
     ///
     /// # If a process dies
     /// *Reports*: `false` as soon as the kernel has released a dead writer's lock.
@@ -219,8 +222,8 @@ impl Reader {
     ///
     /// # Errors
     /// `Corrupt` when the value does not match its checksum, until the next publication; `Lagged`
-    /// when the writer replaces values faster than an observer copies them; `Removed`, `Forked`,
-    /// `Damaged`.
+    /// when the writer replaces values faster than an observer copies them; `NoSpace` when there is
+    /// no memory for a copy; `Removed`, `Forked`, `Damaged`.
     ///
     /// # If a process dies
     /// *Recovers*: a writer killed half-way leaves the value before as the newest.
@@ -254,6 +257,7 @@ impl Reader {
             self.spin();
         }
         loop {
+            self.board().refresh(READ)?;
             self.board().check_usable(READ)?;
             if self.is_newer() {
                 let seen = self.seen;
@@ -367,6 +371,7 @@ impl Reader {
         // Where a new value goes on, whatever the board: on its way as soon as can be.
         // SAFETY: W1.
         prefetch_next_line(unsafe { self.watched.as_ref() });
+        self.board().refresh(READ)?;
         self.board().check_usable(READ)?;
         // Before the look at what is newer, so that it is not the word of a newer one.
         // SAFETY: W1.
@@ -381,15 +386,16 @@ impl Reader {
     /// Remembers what the watched word is while the held value is the newest.
     #[inline]
     fn expect(&mut self, watched: u64) {
-        let is_gone = watched & GONE != 0;
-        self.expected.store(if is_gone { 0 } else { !watched });
+        // What is not mapped does not change before our eyes.
+        let is_final = watched & GONE == 0 && self.held.board.is_mapped;
+        self.expected.store(if is_final { !watched } else { 0 });
     }
 
     fn fetch(&mut self) -> Result<()> {
         self.expected.store(0);
         if let Some(small) = self.small {
             self.fetch_small(small)
-        } else if self.is_trusted && self.table.is_some() {
+        } else if self.table.is_some() {
             self.fetch_pinned()
         } else {
             self.fetch_copy()
@@ -422,7 +428,7 @@ impl Reader {
             let copy = &mut self.held.copy;
             let found = protocol::copy_while(slot.stamp(), sequence, || {
                 let found = board.check_descriptor(sequence, |field| slot.word(field))?;
-                // A private copy of at most a kibibyte can be had.
+                // `hold_copy` notices if there is no memory.
                 copy.resize(found.len);
                 slot.copy_to(copy.words_mut(), found.len);
                 Some(found)
@@ -574,10 +580,9 @@ impl Reader {
                 .check_descriptor(sequence, |field| words[field / 8]);
             if let Some(found) = found {
                 files.check_allocated(payload, found.len, &object)?;
-                let to = to.resized(found.len).ok_or_else(|| {
-                    let cause = format!("no memory for a copy of {} bytes", found.len);
-                    self.board().error(ErrorKind::NoSpace, READ, cause)
-                })?;
+                let to = to
+                    .resized(found.len)
+                    .ok_or_else(|| self.board().no_memory(READ, found.len))?;
                 read_at(&files.data, to, payload, &object)?;
             }
             fence(Ordering::SeqCst);

@@ -30,12 +30,12 @@ pub(super) struct SmallSlot<'a> {
 }
 
 impl SmallSlots {
-    /// The slots of a board, if it is small.
+    /// The slots of a board, if it is small and mapped.
     ///
     /// # Safety
     /// The board outlives what this returns.
     pub(super) unsafe fn new(board: &Attached) -> Option<Self> {
-        if !board.is_small() {
+        if !board.is_small() || !board.is_mapped {
             return None;
         }
         let words = board.small_words();

@@ -60,6 +60,10 @@ impl Held {
     #[inline]
     pub(super) fn hold_copy(&mut self, sequence: u64, found: Descriptor) -> Result<()> {
         let value = self.copy.bytes();
+        if value.len() != found.len {
+            // There was no memory to copy it to.
+            return Err(self.board.no_memory("read", found.len));
+        }
         self.board.verify(sequence, found, value)?;
         self.start = value.as_ptr();
         self.describe(sequence, found);

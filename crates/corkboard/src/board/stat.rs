@@ -52,14 +52,14 @@ pub struct Stat {
     pub published_at: Option<SystemTime>,
     /// How long ago the newest value was published.
     pub age: Option<Duration>,
-    /// The memory that its files take up, in bytes.
+    /// The memory that its files take up, in bytes; of those that this user may look at.
     pub allocated_bytes: u64,
     /// Whether a writer is attached and alive.
     pub writer_alive: bool,
     /// The writers' entries in use; `None` when this user may not look.
     pub writers: Option<Vec<Participant>>,
-    /// The readers' entries in use. Observers have none.
-    pub readers: Vec<Participant>,
+    /// The readers' entries in use; `None` when this user may not look. Observers have none.
+    pub readers: Option<Vec<Participant>>,
 }
 
 /// The type of a typed board's values.
@@ -108,14 +108,14 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
     let failed = |errno| Error::os("look at", &object, errno);
     let geometry = files.geometry;
     let data = fs::fstat(&files.data).map_err(failed)?;
-    let readers = files.table(Role::Readers, Protection::ReadOnly, &object)?;
-    let control = match files.table(Role::Control, Protection::ReadOnly, &object) {
-        Ok(control) => Some(control),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
-        Err(error) => return Err(error),
+    let table = |role| match files.table(role, Protection::ReadOnly, &object) {
+        Ok(table) => Ok(Some(table)),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error),
     };
+    let (control, readers) = (table(Role::Control)?, table(Role::Readers)?);
     let mut blocks = data.st_blocks as u64;
-    for table in control.iter().chain([&readers]) {
+    for table in control.iter().chain(&readers) {
         blocks += fs::fstat(table).map_err(failed)?.st_blocks as u64;
     }
     let list = |file: &OwnedFd, role: Role| -> Result<Vec<Participant>> {
@@ -172,7 +172,9 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
         writers: control
             .map(|control| list(&control, Role::Control))
             .transpose()?,
-        readers: list(&readers, Role::Readers)?,
+        readers: readers
+            .map(|readers| list(&readers, Role::Readers))
+            .transpose()?,
     })
 }
 

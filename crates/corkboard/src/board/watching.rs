@@ -61,10 +61,15 @@ impl Watching {
 
 impl Sleeper for Watching {
     fn is_ready(&self) -> bool {
-        self.is_gone() || self.newest() > self.seen.load(Ordering::Relaxed)
+        // An error that passes is no news; any other one makes the board gone.
+        let is_fresh = self.board.refresh(READ).is_ok();
+        self.is_gone() || is_fresh && self.newest() > self.seen.load(Ordering::Relaxed)
     }
 
     fn announce(&self) -> Option<(Target<'_>, Duration)> {
+        if self.board.refresh(READ).is_err() && self.is_gone() {
+            return None;
+        }
         // Acquire: if this is the word of a value that was not seen, its stamp is found below.
         let word = self.board.latest().load(Ordering::Acquire) as u32;
         if self.is_ready() {
@@ -91,6 +96,7 @@ impl Waitable for Reader {}
 
 impl sealed::Waitable for Reader {
     fn is_ready(&mut self) -> Result<bool> {
+        self.held().board.refresh(READ)?;
         self.held().board.check_usable(READ)?;
         Ok(self.is_newer())
     }

@@ -19,6 +19,7 @@ use super::small::SmallSlots;
 use super::snapshot::{Held, Snapshot};
 use super::typed::{Known, TypeOf};
 use super::{Integrity, Options, WriterMode};
+use crate::clock::Looks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
 use crate::integrity::copy_crc64;
@@ -32,6 +33,8 @@ use crate::sys::{lock, wait};
 
 /// After so many publications that nobody waited for, readers that sleep again pay for the fence.
 const UNWAITED: u32 = 1000;
+/// How often to try again to light a beacon.
+const RELIGHT: Duration = Duration::from_millis(20);
 const ROUNDS: usize = 10_000;
 /// Beyond this capacity in bytes, a look at the pins is nothing beside the copy, and slots are
 /// reserved one by one: while nobody pins, two take turns, which is the least for near caches.
@@ -80,6 +83,10 @@ pub struct Writer {
     small: Option<SmallSlots>,
     /// Says to those who may only read that a writer is alive.
     beacon: Option<Beacon>,
+    /// When to try again, while there is no beacon.
+    relight: Option<Looks>,
+    /// One more than the longest value; 0 while there is something to see to first: the beacon.
+    quick_end: usize,
 }
 
 impl Writer {
@@ -155,13 +162,39 @@ impl Writer {
             // SAFETY: the writer owns a share of the board as long as it has the slots.
             small: unsafe { SmallSlots::new(&board) },
             beacon: None,
+            relight: None,
+            quick_end: 0,
             held: Held::new(Arc::new(board)),
         };
         if writer.has_turn() {
             writer.take_turn()?;
         }
-        writer.beacon = files.light_beacon(entry, generation).map_err(failed)?;
+        let beacon = files.light_beacon(entry, generation).map_err(failed)?;
+        writer.set_beacon(beacon);
         Ok(writer)
+    }
+
+    fn set_beacon(&mut self, beacon: Option<Beacon>) {
+        let is_lit = beacon.is_some();
+        self.relight = (!is_lit).then(|| Looks::every(RELIGHT));
+        self.quick_end = if is_lit { self.capacity() + 1 } else { 0 };
+        self.beacon = beacon;
+    }
+
+    /// Tries again to say that a writer is alive, if somebody's lock was in the way. It matters to
+    /// nobody but those who ask.
+    #[cold]
+    #[inline(never)]
+    fn relight(&mut self) {
+        if !self.relight.as_mut().is_some_and(Looks::is_due) {
+            return;
+        }
+        let generation = self.board().generation;
+        if let Ok(files) = self.board().reopen(WRITE)
+            && let Ok(beacon @ Some(_)) = files.light_beacon(self.entry, generation)
+        {
+            self.set_beacon(beacon);
+        }
     }
 
     /// The longest value in bytes.
@@ -607,15 +640,19 @@ impl Writer {
 
     #[inline]
     fn is_ready(&self, len: usize) -> bool {
-        self.board().is_usable() && len <= self.board().geometry.capacity
+        self.board().is_usable() && len < self.quick_end
     }
 
     #[inline]
-    fn check(&self, len: usize) -> Result<()> {
+    fn check(&mut self, len: usize) -> Result<()> {
         if self.is_ready(len) {
             return Ok(());
         }
         self.board().check_usable(WRITE)?;
+        self.relight();
+        if len <= self.capacity() {
+            return Ok(());
+        }
         let cause = format!(
             "the value has {len} bytes, the board holds {}; create it with more capacity",
             self.board().geometry.capacity

@@ -64,6 +64,19 @@ impl Mapping {
         Ok(mapping)
     }
 
+    /// Memory of this process's own in place of a file: zeros.
+    pub(crate) fn private(len: usize, generation: Generation) -> Result<Self, Errno> {
+        let (flags, none) = (ProtFlags::READ | ProtFlags::WRITE, std::ptr::null_mut());
+        // SAFETY: the kernel chooses an address that nothing else uses.
+        let base = unsafe { mm::mmap_anonymous(none, len, flags, MapFlags::PRIVATE)? };
+        Ok(Self {
+            base: NonNull::new(base.cast::<u8>()).ok_or(Errno::NOMEM)?,
+            len,
+            inheritance: Inheritance::Child,
+            generation,
+        })
+    }
+
     /// The word at `offset`, a multiple of 8.
     #[inline]
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {

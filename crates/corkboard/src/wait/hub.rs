@@ -131,16 +131,17 @@ impl Hub {
         let Some(at) = items.iter().position(|item| item.number == number) else {
             return true;
         };
-        match &items[at].action {
+        let goes_on = match &items[at].action {
             #[cfg(feature = "async")]
-            Action::Wake(_) => {}
+            Action::Wake(_) => false,
             Action::Signal(fd) => {
                 // A full counter is readable already.
                 let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
-                if !is_gone {
-                    return false;
-                }
+                !is_gone
             }
+        };
+        if goes_on {
+            return false;
         }
         let item = items.swap_remove(at);
         drop(items);

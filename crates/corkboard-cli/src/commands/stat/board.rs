@@ -28,7 +28,7 @@ pub struct Json<'a> {
     instance: String,
     writer_alive: bool,
     writers: Option<Vec<JsonParticipant<'a>>>,
-    readers: Vec<JsonParticipant<'a>>,
+    readers: Option<Vec<JsonParticipant<'a>>>,
 }
 
 #[derive(Serialize)]
@@ -77,7 +77,7 @@ pub fn json<'a>(name: &'a str, stat: &'a Stat) -> Json<'a> {
         instance: instance(stat.instance),
         writer_alive: stat.writer_alive,
         writers: stat.writers.as_deref().map(participants),
-        readers: participants(&stat.readers),
+        readers: stat.readers.as_deref().map(participants),
     }
 }
 
@@ -135,7 +135,10 @@ pub fn render(name: &str, stat: &Stat) -> String {
             }
         ),
     };
-    text + &participants("readers", &stat.readers)
+    text + &match &stat.readers {
+        Some(readers) => participants("readers", readers),
+        None => "\nreaders: looking is not permitted\n".into(),
+    }
 }
 
 fn participants(what: &str, all: &[Participant]) -> String {
