@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// The wall clock now, in nanoseconds since 1970.
+use rustix::time::{ClockId, clock_gettime};
+
+/// The wall clock now, in nanoseconds since 1970: the kernel's coarse one, which publications carry
+/// as well, so that none seems to be older than its board.
 pub(crate) fn wall_ns() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000) + now.tv_nsec as u64
 }
 
 /// A moment on the wall clock, from nanoseconds since 1970; `None` for 0.

@@ -8,7 +8,9 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The name breaks the rules for object names; no file was touched.
+    /// The name breaks the rules for object names; no file was touched. Names have 1 to 200 bytes,
+    /// no control character and none of `/ \\ : * ? " < > |`, no dot or space at the beginning or
+    /// the end, and are not a Windows device's (`CON`, `NUL.txt`).
     InvalidName,
     /// There is no object of that name.
     NotFound,
@@ -184,11 +186,9 @@ impl fmt::Display for Error {
 }
 
 impl fmt::Debug for Error {
+    /// The sentence and the kind: this is what a program shows that returns an error from `main`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("message", &self.to_string())
-            .finish()
+        write!(f, "{self} [{}]", self.kind())
     }
 }
 

@@ -1,6 +1,43 @@
 //! Named shared memory between processes.
 //!
-//! A [`Space`] is a directory of named objects. Linux only for now.
+//! A [`Space`] is a directory of named objects, in memory:
+//!
+//! | object | what it is for |
+//! |---|---|
+//! | [board] | what is true now: writers replace a value, readers see the newest whole one, verified |
+//! | [lock] | who may do something now: many readers or one writer |
+//! | [event] | that something happened: others wait for it |
+//!
+//! [`wait::any`] waits for several of them at once.
+//!
+//! ```
+//! # let dir = format!("/dev/shm/corkboard-doc-lib-{}", std::process::id());
+//! # let space = corkboard::Space::at(&dir)?;
+//! use corkboard::board::{Options, Reader};
+//! use std::time::Duration;
+//! // let space = corkboard::Space::user()?;
+//! let mut writer = Options::new().writer(&space, "temperature")?;
+//! writer.publish(b"21.5")?;
+//! // In any other process:
+//! let mut reader = Reader::open(&space, "temperature")?;
+//! while let Some(value) = reader.wait(Some(Duration::from_millis(10)))? {
+//!     println!("{}", String::from_utf8_lossy(&value));
+//! }
+//! # std::fs::remove_dir_all(&dir)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Space::user`] is the directory that the environment variable `CORKBOARD_DIR` names, or
+//! `/dev/shm/corkboard-<euid>`. Objects stay until they are removed or the machine restarts.
+//!
+//! # If a process dies
+//! Every item that touches shared memory says what happens, in one of three words: *Recovers*, the
+//! others go on as if nothing had been; *Reports*, the others are told; *Stuck until removed*. A
+//! process counts as dead when the kernel has released its locks, never because it is slow or
+//! stopped.
+//!
+//! # Platforms
+//! Linux 5.14 or later, objects on tmpfs.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("corkboard supports Linux only for now");

@@ -53,6 +53,22 @@ pub(super) const READ: &str = "read";
 /// *Recovers*: a dead reader leaves at most one slot pinned until its entry is claimed again.
 ///
 /// # Examples
+/// ```
+/// # let dir = format!("/dev/shm/corkboard-doc-reader-{}", std::process::id());
+/// # let space = corkboard::Space::at(&dir)?;
+/// # corkboard::board::Options::new().writer(&space, "weather")?.publish(b"sunny")?;
+/// use corkboard::board::Reader;
+/// let mut reader = Reader::open(&space, "weather")?;
+/// // The newest value, again and again:
+/// if let Some(value) = reader.read()? {
+///     println!("{}: {:?}", value.sequence(), &*value);
+/// }
+/// // Each new one, as it comes; this one was seen above:
+/// let timeout = std::time::Duration::from_millis(1);
+/// assert!(reader.wait(Some(timeout))?.is_none());
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 /// A snapshot is borrowed from its reader, which cannot read on meanwhile:
 /// ```compile_fail,E0499
 /// # fn read_twice(reader: &mut corkboard::board::Reader) -> corkboard::Result<()> {
@@ -218,7 +234,8 @@ impl Reader {
         self.retries
     }
 
-    /// The newest value, `None` before the first publication.
+    /// The newest value, also when it was read before; `None` before the first publication. It
+    /// counts as seen for [`wait`](Self::wait).
     ///
     /// # Errors
     /// `Corrupt` when the value does not match its checksum, until the next publication; `Lagged`
@@ -238,7 +255,8 @@ impl Reader {
         Ok(self.held.snapshot())
     }
 
-    /// Waits for a value newer than the last one this handle returned; `None` on time-out.
+    /// Waits for a value newer than the last one this handle returned; `None` on time-out. A fresh
+    /// handle has returned none, and gets the present value at once, if there is one.
     ///
     /// # Errors
     /// As [`read`](Self::read). A value reported as `Corrupt` counts as seen.

@@ -49,6 +49,18 @@ pub(super) const WRITE: &str = "write to";
 /// next writer goes on from there.
 ///
 /// # Examples
+/// ```
+/// # let dir = format!("/dev/shm/corkboard-doc-writer-{}", std::process::id());
+/// # let space = corkboard::Space::at(&dir)?;
+/// use corkboard::board::Options;
+/// let mut writer = Options::new().capacity(1 << 20).writer(&space, "camera")?;
+/// assert_eq!(writer.publish(b"a frame")?, 1);
+/// let mut frame = writer.loan(640 * 480)?;
+/// frame.fill(0);
+/// assert_eq!(frame.publish()?, 2);
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 /// A loan borrows its writer, which cannot publish anything else meanwhile:
 /// ```compile_fail,E0499
 /// # fn publish_twice(writer: &mut corkboard::board::Writer) -> corkboard::Result<()> {

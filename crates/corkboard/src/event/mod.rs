@@ -88,6 +88,19 @@ impl fmt::Display for Reset {
 ///
 /// # Platforms
 /// Linux. The child of a fork may use its copy.
+///
+/// # Examples
+/// ```
+/// # let dir = format!("/dev/shm/corkboard-doc-event-2-{}", std::process::id());
+/// # let space = corkboard::Space::at(&dir)?;
+/// use corkboard::event::{Event, Reset};
+/// let job = Event::open_or_create(&space, "job", Reset::Auto)?;
+/// job.set()?;
+/// // One of those who wait, in any process, goes on:
+/// assert!(job.wait(None)?);
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Event {
     shared: Arc<Shared>,
     /// How often the event had been set when a wait for several objects began.

@@ -47,7 +47,7 @@ pub(crate) use stat::{remove, wipe};
 /// writer lets those go first that have waited before it came, for a millisecond, so that none who
 /// is stopped keeps it out. There is no order among those of one kind.
 ///
-/// A handle holds the lock once. Two handles of one thread can wait for each other for ever, as
+/// A handle holds the lock once, until its guard is dropped. Two handles of one thread can wait for each other for ever, as
 /// two processes can.
 ///
 /// # If a process dies
@@ -61,6 +61,21 @@ pub(crate) use stat::{remove, wipe};
 /// locks after that.
 ///
 /// # Examples
+/// ```
+/// # let dir = format!("/dev/shm/corkboard-doc-rwlock-{}", std::process::id());
+/// # let space = corkboard::Space::at(&dir)?;
+/// use corkboard::lock::RwLock;
+/// use std::time::Duration;
+/// let mut lock = RwLock::open(&space, "database")?;
+/// let guard = lock.read()?;
+/// // No process writes now.
+/// drop(guard);
+/// if let Some(_guard) = lock.write_timeout(Duration::from_secs(1))? {
+///     // No process reads or writes now.
+/// }
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 /// A guard borrows its handle, which cannot lock again meanwhile:
 /// ```compile_fail,E0499
 /// # fn lock_twice(lock: &mut corkboard::lock::RwLock) -> corkboard::Result<()> {
