@@ -529,12 +529,7 @@ fn handles_outlive_the_right_to_open_them() {
 #[ignore = "needs root, to mount a small file system"]
 fn a_lock_with_holes_on_a_full_file_system_is_an_error() {
     let scratch = Scratch::new();
-    let status = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
-        .arg(&scratch.0)
-        .status();
-    assert!(status.unwrap().success());
-    let mounted = Mounted(&scratch.0);
+    let mounted = Mounted::new(&scratch.0, "256k");
     let space = Space::at(mounted.0).unwrap();
     drop(RwLock::open(&space, "whole").unwrap());
     let whole = std::fs::read(mounted.0.join("whole.lock")).unwrap();
@@ -557,6 +552,19 @@ fn a_lock_with_holes_on_a_full_file_system_is_an_error() {
 
 struct Mounted<'a>(&'a Path);
 
+impl<'a> Mounted<'a> {
+    /// A file system in memory of its own, of this size.
+    fn new(path: &'a Path, size: &str) -> Self {
+        let options = format!("size={size}");
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(path)
+            .status();
+        assert!(status.unwrap().success());
+        Self(path)
+    }
+}
+
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(self.0).status();
@@ -567,12 +575,7 @@ impl Drop for Mounted<'_> {
 #[ignore = "needs root, to mount a small file system"]
 fn a_full_file_system_is_an_error_and_the_old_value_stays() {
     let scratch = Scratch::new();
-    let status = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
-        .arg(&scratch.0)
-        .status();
-    assert!(status.unwrap().success());
-    let mounted = Mounted(&scratch.0);
+    let mounted = Mounted::new(&scratch.0, "4m");
     let space = Space::at(mounted.0).unwrap();
     let options = Options::new().capacity(64 << 20);
     let mut writer = options.writer(&space, "x").unwrap();

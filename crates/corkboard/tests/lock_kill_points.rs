@@ -67,14 +67,7 @@ fn stopped_at(point: &str, part: &str, space: &Space) -> Child {
         .env("CORKBOARD_TEST_STOP_AT", point)
         .spawn()
         .unwrap();
-    // SAFETY: only looks at a child of ours, and leaves its status to be waited for.
-    let stopped = unsafe {
-        let mut info = std::mem::zeroed::<libc::siginfo_t>();
-        let flags = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
-        libc::waitid(libc::P_PID, child.id(), &raw mut info, flags) == 0
-            && info.si_code == libc::CLD_STOPPED
-    };
-    assert!(stopped, "{part} stops at {point}");
+    common::await_stop(&child);
     child
 }
 

@@ -106,3 +106,16 @@ impl Drop for Interruptions {
         }
     }
 }
+
+/// Waits until a child has stopped itself.
+#[allow(dead_code, reason = "not every test file stops a process")]
+pub fn await_stop(child: &std::process::Child) {
+    // SAFETY: only looks at a child of ours, and leaves its status to be waited for.
+    let stopped = unsafe {
+        let mut info = std::mem::zeroed::<libc::siginfo_t>();
+        let flags = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
+        libc::waitid(libc::P_PID, child.id(), &raw mut info, flags) == 0
+            && info.si_code == libc::CLD_STOPPED
+    };
+    assert!(stopped, "it ended before it came to where it stops");
+}
