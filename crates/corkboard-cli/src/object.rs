@@ -1,6 +1,6 @@
 //! Objects of any kind: which one a name means, and what there is to know about it.
 
-use corkboard::{Error, ErrorKind, Kind, Space, board, event, lock};
+use corkboard::{Entry, Error, ErrorKind, Kind, Space, board, event, lock};
 
 use crate::exit::Failure;
 
@@ -64,11 +64,7 @@ pub fn kind_of(
     if let Some(kind) = asked {
         return Ok(kind);
     }
-    let entries = space.entries()?;
-    let named = entries.iter().filter(|entry| entry.name() == name);
-    let kinds: Vec<ObjectKind> = named
-        .filter_map(|entry| ObjectKind::of(entry.kind()))
-        .collect();
+    let kinds = kinds(&space.entries()?, name);
     match kinds[..] {
         [kind] => Ok(kind),
         [] => match board::stat(space, name).map_err(|error| Error::kind(&error)) {
@@ -92,6 +88,50 @@ pub fn kind_of(
                 listed(" or ", "--kind ")
             )))
         }
+    }
+}
+
+/// What it comes to that there is no such object: a negative answer, which says what else has the
+/// name, or else gives the hint.
+pub fn absent(space: &Space, kind: ObjectKind, name: &str, hint: &str) -> Failure {
+    let others = match space.entries() {
+        Ok(entries) => kinds(&entries, name),
+        // Not only the object is gone.
+        Err(error) => return error.into(),
+    };
+    let kind = Kind::from(kind);
+    let others: Vec<String> = others
+        .into_iter()
+        .map(Kind::from)
+        .filter(|other| *other != kind)
+        .map(|other| with_article(other).to_owned())
+        .collect();
+    let hint = match others[..] {
+        [] => hint.to_owned(),
+        _ => format!(
+            "; {name:?} is {}, not {}",
+            others.join(" and "),
+            with_article(kind)
+        ),
+    };
+    let path = space.path().display();
+    Failure::Negative(format!("there is no {kind} {name:?} in {path}{hint}"))
+}
+
+/// The kinds of the objects that have this name.
+fn kinds(entries: &[Entry], name: &str) -> Vec<ObjectKind> {
+    let named = entries.iter().filter(|entry| entry.name() == name);
+    named
+        .filter_map(|entry| ObjectKind::of(entry.kind()))
+        .collect()
+}
+
+fn with_article(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Board => "a board",
+        Kind::Lock => "a lock",
+        Kind::Event => "an event",
+        _ => "another object",
     }
 }
 

@@ -111,6 +111,68 @@ fn exit_codes_tell_absent_from_wrong() {
 }
 
 #[test]
+fn a_space_that_cannot_be_is_an_error_and_no_answer() {
+    let scratch = Scratch::new("no-space");
+    let directory = scratch.0.join("missing/space");
+    for arguments in [
+        &["put", "x", "--text", "v"][..],
+        &["get", "x"],
+        &["watch", "x"],
+        &["lock", "x", "--", "true"],
+        &["event", "wait", "x"],
+        &["event", "set", "x"],
+        &["ls"],
+        &["stat", "x"],
+        &["rm", "x"],
+        &["doctor"],
+    ] {
+        let mut command = scratch.command(arguments);
+        let output = command.env("CORKBOARD_DIR", &directory).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            message.contains("its parent directory does not exist")
+                && message.contains("set CORKBOARD_DIR"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn an_absent_board_is_told_with_where_it_is_not_and_what_has_its_name() {
+    let scratch = Scratch::new("absent");
+    let told = |arguments: &[&str]| {
+        let output = scratch.run(arguments, b"");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let absent = format!("there is no board \"x\" in {}", scratch.0.display());
+    assert_eq!(
+        told(&["get", "x"]),
+        format!("corkboard: {absent}; wait for it with --wait\n")
+    );
+    assert_eq!(
+        told(&["get", "x", "--timeout", "1ms"]),
+        format!("corkboard: {absent}; gave up waiting for it\n")
+    );
+    assert_eq!(scratch.code(&["lock", "x", "--", "true"]), Some(0));
+    let other = "; \"x\" is a lock, not a board\n";
+    for arguments in [
+        &["get", "x"][..],
+        &["rm", "x", "--kind", "board"],
+        &["stat", "x", "--kind", "board"],
+    ] {
+        assert_eq!(told(arguments), format!("corkboard: {absent}{other}"));
+    }
+    assert_eq!(scratch.code(&["event", "set", "x"]), Some(0));
+    let both = told(&["get", "x", "--timeout", "1ms"]);
+    assert!(
+        both.contains("is a lock and an event, not a board"),
+        "{both}"
+    );
+}
+
+#[test]
 fn rm_tries_every_name_and_the_worst_status_counts() {
     let scratch = Scratch::new("rm");
     for name in ["a", "b", "c"] {

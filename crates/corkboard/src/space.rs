@@ -154,7 +154,8 @@ impl SpaceOptions {
     ///
     /// # Errors
     /// `Untrusted` when the path is a symbolic link, not a directory, or writable by everyone
-    /// without the sticky bit; `PermissionDenied` and `Io` as the system says.
+    /// without the sticky bit; `NotFound` when its parent directory does not exist;
+    /// `PermissionDenied` and `Io` as the system says.
     ///
     /// # If a process dies
     /// *Recovers*: an empty directory may be left, which the next call uses.
@@ -327,6 +328,16 @@ fn create(path: &Path, mode: u32) -> Result<()> {
                 fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(failed)?;
             }
             Ok(())
+        }
+        Err(Errno::NOENT) => {
+            let cause = "its parent directory does not exist; create it, or set CORKBOARD_DIR to a directory below /dev/shm";
+            let object = path.display().to_string();
+            Err(Error::new(
+                ErrorKind::NotFound,
+                "create space",
+                object,
+                cause,
+            ))
         }
         Err(errno) => Err(failed(errno)),
     }

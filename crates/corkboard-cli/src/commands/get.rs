@@ -5,6 +5,7 @@ use corkboard::{ErrorKind, Space};
 
 use super::parse_duration;
 use crate::exit::{Failure, Outcome};
+use crate::object::{ObjectKind, absent};
 use crate::output::{print, print_json};
 use crate::value::{Json, hexdump};
 
@@ -50,7 +51,16 @@ pub fn run(arguments: Arguments) -> Outcome {
     let left = || limit.map(|limit| limit.saturating_sub(start.elapsed()));
     loop {
         let open = left().unwrap_or(Duration::MAX);
-        let mut reader = Reader::open_timeout(&space, &arguments.name, open)?;
+        let mut reader = match Reader::open_timeout(&space, &arguments.name, open) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let hint = match waits {
+                    true => "; gave up waiting for it",
+                    false => "; wait for it with --wait",
+                };
+                return Err(absent(&space, ObjectKind::Board, &arguments.name, hint));
+            }
+            reader => reader?,
+        };
         match reader.wait(left()) {
             Ok(Some(snapshot)) => return show(&arguments, &snapshot),
             Ok(None) => break,

@@ -90,7 +90,7 @@ pub fn run(arguments: Arguments) -> Outcome {
             Ok(None) => break,
             // A lock that is created anew is the one to wait for.
             Err(error) if error.kind() == ErrorKind::Removed => {}
-            Err(error) => return Err(Failure::Library(error)),
+            Err(error) => return Err(error.into()),
         }
     }
     complain(&which.gave_up());
@@ -98,13 +98,11 @@ pub fn run(arguments: Arguments) -> Outcome {
 }
 
 impl Which {
-    /// Whatever goes wrong here is an error, also a directory that is missing: 1 is for time-outs.
-    fn open(&self, options: &Options) -> Result<RwLock, Failure> {
-        let lock = match self {
+    fn open(&self, options: &Options) -> corkboard::Result<RwLock> {
+        match self {
             Self::Named(space, name) => options.open(space, name),
             Self::At(path) => options.at(path),
-        };
-        lock.map_err(Failure::Library)
+        }
     }
 
     /// Says that the time has come, and who has the lock, as far as that is known.
