@@ -64,7 +64,10 @@ pub fn kind_of(
     if let Some(kind) = asked {
         return Ok(kind);
     }
-    let kinds = kinds(&space.entries()?, name);
+    let mut kinds = kinds(&space.entries()?, name);
+    if kinds.is_empty() {
+        kinds = foreign(space, name);
+    }
     match kinds[..] {
         [kind] => Ok(kind),
         [] => match board::stat(space, name).map_err(|error| Error::kind(&error)) {
@@ -123,6 +126,20 @@ fn kinds(entries: &[Entry], name: &str) -> Vec<ObjectKind> {
     let named = entries.iter().filter(|entry| entry.name() == name);
     named
         .filter_map(|entry| ObjectKind::of(entry.kind()))
+        .collect()
+}
+
+/// The kinds whose file name is taken, by something that is no object and is not listed.
+fn foreign(space: &Space, name: &str) -> Vec<ObjectKind> {
+    let is_taken = |kind: &ObjectKind| {
+        let file_name = format!("{name}.{}", Kind::from(*kind));
+        space.path().join(file_name).symlink_metadata().is_ok()
+    };
+    let all = [ObjectKind::Board, ObjectKind::Lock, ObjectKind::Event];
+    // Whatever is no name is for the library to refuse.
+    let is_name = !name.contains('/');
+    all.into_iter()
+        .filter(|kind| is_name && is_taken(kind))
         .collect()
 }
 

@@ -379,10 +379,9 @@ fn what_a_killed_holder_leaves_is_told_and_mended() {
     );
     assert_eq!(scratch.json(&["ls", "--json"])[1]["handles"], 0);
     let told = scratch.run(&["doctor"], b"");
-    assert_eq!(told.status.code(), Some(1));
     let told = String::from_utf8(told.stdout).unwrap();
     let finding = format!(
-        "dead-participant: lock \"x\": process {} (sh) died",
+        "note: dead-participant: lock \"x\": process {} (sh) died",
         holder.child.id()
     );
     assert!(told.contains(&finding), "{told}");

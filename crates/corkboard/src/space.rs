@@ -238,13 +238,9 @@ impl Space {
             let Ok(file_name) = item.file_name().to_str() else {
                 continue;
             };
-            let named = |kind: Kind| Some((kind, file_name.strip_suffix(kind.suffix())?));
-            let Some((kind, object)) = Kind::ALL.into_iter().find_map(named) else {
+            let Some((kind, object)) = named(file_name) else {
                 continue;
             };
-            if name::check("list", object).is_err() {
-                continue;
-            }
             match fs::statat(&directory, file_name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) if FileType::from_raw_mode(stat.st_mode) == kind.file_type() => entries
                     .push(Entry {
@@ -294,6 +290,15 @@ impl Space {
         self.trust.check(&self.path, &stat)?;
         Ok(directory)
     }
+}
+
+/// The object that a file of the space belongs to, by its name.
+pub(crate) fn named(file_name: &str) -> Option<(Kind, &str)> {
+    let named = |kind: Kind| Some((kind, file_name.strip_suffix(kind.suffix())?));
+    let (kind, object) = Kind::ALL.into_iter().find_map(named)?;
+    name::check("list", object)
+        .is_ok()
+        .then_some((kind, object))
 }
 
 /// Opens a directory without following a symbolic link in its last component.
