@@ -8,6 +8,7 @@ mod exit;
 mod object;
 mod output;
 mod value;
+mod waiting;
 
 use clap::{Parser, Subcommand};
 use commands::{completions, doctor, event, get, lock, ls, put, rm, stat, watch};

@@ -94,14 +94,23 @@ pub fn kind_of(
     }
 }
 
-/// What it comes to that there is no such object: a negative answer, which says what else has the
-/// name, or else gives the hint.
+/// What it comes to that there is no such object: a negative answer, unless there is not even a
+/// space.
 pub fn absent(space: &Space, kind: ObjectKind, name: &str, hint: &str) -> Failure {
-    let others = match space.entries() {
-        Ok(entries) => kinds(&entries, name),
-        // Not only the object is gone.
-        Err(error) => return error.into(),
-    };
+    match absence(space, kind, name, hint) {
+        Ok(message) => Failure::Negative(message),
+        Err(error) => error.into(),
+    }
+}
+
+/// Says that there is no such object, and what else has the name, or else gives the hint.
+pub fn absence(
+    space: &Space,
+    kind: ObjectKind,
+    name: &str,
+    hint: &str,
+) -> corkboard::Result<String> {
+    let others = kinds(&space.entries()?, name);
     let kind = Kind::from(kind);
     let others: Vec<String> = others
         .into_iter()
@@ -118,7 +127,7 @@ pub fn absent(space: &Space, kind: ObjectKind, name: &str, hint: &str) -> Failur
         ),
     };
     let path = space.path().display();
-    Failure::Negative(format!("there is no {kind} {name:?} in {path}{hint}"))
+    Ok(format!("there is no {kind} {name:?} in {path}{hint}"))
 }
 
 /// The kinds of the objects that have this name.

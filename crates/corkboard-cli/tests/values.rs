@@ -4,7 +4,8 @@ mod common;
 
 use std::fs::File;
 use std::io::Write as _;
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use common::{DEADLINE, Scratch};
@@ -65,6 +66,64 @@ fn one_byte_too_many_is_refused_and_the_old_value_stays() {
         assert!(message.contains("capacity"), "{message}");
     }
     assert_eq!(scratch.text(&["get", "x"]), "four");
+}
+
+#[test]
+fn a_refused_value_leaves_no_board_behind() {
+    let scratch = Scratch::new("refused");
+    let put = ["put", "cap", "--capacity", "3"];
+    for (more, input) in [(&["--text", "1234"][..], &b""[..]), (&[], b"1234")] {
+        let output = scratch.run(&[&put, more].concat(), input);
+        assert_eq!(output.status.code(), Some(2));
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            message.ends_with("the capacity is 3; give a larger --capacity\n"),
+            "{message}"
+        );
+        assert_eq!(scratch.text(&["ls", "--json"]), "[]\n");
+    }
+    assert_eq!(
+        scratch.code(&["put", "cap", "--capacity", "4", "--text", "1234"]),
+        Some(0)
+    );
+    let output = scratch.run(&["put", "cap", "--text", "12345"], b"");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("has 5 bytes, the capacity is 4; remove the board (corkboard rm cap)"),
+        "{message}"
+    );
+    assert_eq!(scratch.text(&["get", "cap"]), "1234");
+}
+
+/// Not a test of its own: publishes on a tmpfs of a megabyte and a little more.
+#[test]
+fn child_has_no_memory_for_a_value() {
+    let Ok(directory) = std::env::var("CORKBOARD_TEST_FULL") else {
+        return;
+    };
+    let scratch = Scratch(PathBuf::from(directory));
+    let value = vec![b'x'; 4 << 20];
+    let output = scratch.run(&["put", "x"], &value);
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("no memory left"), "{message}");
+    assert_eq!(scratch.text(&["ls", "--json"]), "[]\n");
+    assert_eq!(scratch.code(&["put", "x", "--text", "v"]), Some(0));
+}
+
+#[test]
+#[ignore = "needs root, to mount a small file system"]
+fn a_first_value_that_has_no_memory_leaves_no_board_behind() {
+    let scratch = Scratch::new("full");
+    std::fs::create_dir(&scratch.0).unwrap();
+    let status = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c"])
+        .arg("mount -t tmpfs -o size=1300k,mode=700 tmpfs $CORKBOARD_TEST_FULL && exec \"$0\" --exact child_has_no_memory_for_a_value")
+        .arg(std::env::current_exe().unwrap())
+        .env("CORKBOARD_TEST_FULL", &scratch.0)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::Scratch;
+use std::os::unix::process::ExitStatusExt as _;
+
+use common::{Running, Scratch};
+use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
 fn watch_waits_for_creation_and_prints_each_value_exactly() {
@@ -68,4 +71,49 @@ fn a_failing_command_is_reported_and_ends_the_watch_only_if_asked_to() {
     assert_eq!(code, Some(2));
     let code = scratch.code(&["watch", "x", "--count", "1", "--", "/no/such/command"]);
     assert_eq!(code, Some(2));
+}
+
+#[test]
+fn a_watch_ends_when_nobody_reads_its_output_any_more() {
+    let scratch = Scratch::new("output");
+    assert_eq!(scratch.code(&["put", "x", "--text", "v"]), Some(0));
+    for (script, printed) in [
+        (
+            r#""$0" watch x --lines | head -n 1; echo over"#,
+            &["v", "over"][..],
+        ),
+        (r#""$0" watch absent | true; echo over"#, &["over"]),
+    ] {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", script, env!("CARGO_BIN_EXE_corkboard")]);
+        let shell = Running::of({
+            shell.env("CORKBOARD_DIR", &scratch.0);
+            shell
+        });
+        let printed = printed.iter().map(|line| (*line).to_owned()).collect();
+        assert_eq!(shell.end(), (Some(0), printed, vec![]));
+    }
+}
+
+#[test]
+fn a_watch_that_is_asked_to_end_lets_go_and_ends_by_the_signal() {
+    let scratch = Scratch::new("signals");
+    // Longer than what a reader copies, so that it keeps a slot.
+    let value = [&[b'x'; 2000][..], b"\n"].concat();
+    assert!(scratch.run(&["put", "x"], &value).status.success());
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut watch = scratch.start(&["watch", "x"]);
+        assert_eq!(watch.line().len(), 2000);
+        // It sleeps as soon as it has nothing more to do.
+        let path = format!("/proc/{}/status", watch.child.id());
+        let state = || std::fs::read_to_string(&path).unwrap();
+        while !state().contains("State:\tS") {
+            std::thread::yield_now();
+        }
+        kill_process(Pid::from_child(&watch.child), signal).unwrap();
+        let status = watch.child.wait().unwrap();
+        assert_eq!(status.signal(), Some(signal.as_raw()));
+        let stat = scratch.json(&["stat", "x", "--json"]);
+        assert_eq!(stat["readers"], serde_json::json!([]), "{signal:?}");
+    }
 }
