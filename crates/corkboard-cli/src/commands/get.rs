@@ -6,10 +6,12 @@ use corkboard::{ErrorKind, Space};
 use super::parse_duration;
 use crate::exit::{Failure, Outcome};
 use crate::object::{ObjectKind, absent};
-use crate::output::{print, print_json};
+use crate::output::{print, print_json, print_value};
 use crate::value::{Json, hexdump};
 
 /// Print a board's newest value, exactly its bytes.
+///
+/// On a terminal a line break follows a value that has none at its end.
 ///
 /// Exit status 1 when there is no such board, or no value on it yet.
 #[derive(clap::Args)]
@@ -83,6 +85,6 @@ fn show(arguments: &Arguments, snapshot: &Snapshot<'_>) -> Outcome {
     } else if arguments.hex {
         print(hexdump(snapshot).as_bytes())
     } else {
-        print(snapshot)
+        print_value(snapshot, false)
     }
 }

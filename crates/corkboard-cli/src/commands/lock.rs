@@ -41,7 +41,7 @@ pub struct Arguments {
     /// Give up waiting after this time, like 200ms or 3s; 0s tries once.
     #[arg(long, value_parser = parse_duration)]
     timeout: Option<Duration>,
-    /// The exit status on time-out.
+    /// The exit status on time-out; with 0 that is a success, too.
     #[arg(long, value_name = "N", default_value_t = 1)]
     conflict_exit_code: u8,
     /// Lock this file, on any file system, instead of a name.
@@ -66,10 +66,10 @@ pub fn run(arguments: Arguments) -> Outcome {
         (Some(path), _) => Which::At(path),
         (None, name) => Which::Named(Space::user()?, name.unwrap_or_default()),
     };
-    // Whoever lists the lock's holders wants to know what runs, not by whom it was locked.
+    // Whoever lists the lock's holders wants to know what runs, and the process is this one.
     let program = Path::new(&arguments.command[0]).file_name();
-    let label = program.unwrap_or(&arguments.command[0]).to_string_lossy();
-    let options = Options::new().label(&label);
+    let program = program.unwrap_or(&arguments.command[0]).to_string_lossy();
+    let options = Options::new().label(&format!("corkboard lock: {program}"));
     let start = Instant::now();
     loop {
         let left = arguments.timeout.map_or(Duration::MAX, |timeout| {

@@ -7,7 +7,7 @@ use corkboard::{ErrorKind, Space};
 
 use crate::exit::{Failure, Outcome, complain};
 use crate::object::{ObjectKind, absence};
-use crate::output::{print, print_json};
+use crate::output::{print, print_json, print_value};
 use crate::value::{Json, hexdump};
 use crate::waiting::{Requests, Woken, is_output_gone};
 
@@ -122,9 +122,7 @@ fn show(arguments: &Arguments, snapshot: &Snapshot<'_>) -> Outcome {
     if arguments.hex {
         return print(hexdump(snapshot).as_bytes());
     }
-    print(snapshot)?;
-    let breaks = arguments.lines || (!snapshot.ends_with(b"\n") && std::io::stdout().is_terminal());
-    print(if breaks { b"\n" } else { b"" })
+    print_value(snapshot, arguments.lines)
 }
 
 fn execute(
