@@ -96,8 +96,8 @@ pub fn kind_of(
 
 /// What it comes to that there is no such object: a negative answer, unless there is not even a
 /// space.
-pub fn absent(space: &Space, kind: ObjectKind, name: &str, hint: &str) -> Failure {
-    match absence(space, kind, name, hint) {
+pub fn absent(space: &Space, kind: ObjectKind, name: &str) -> Failure {
+    match absence(space, kind, name, "") {
         Ok(message) => Failure::Negative(message),
         Err(error) => error.into(),
     }

@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
 
-use common::{Running, Scratch};
+use common::{Running, Scratch, terminal};
 use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
@@ -71,6 +73,30 @@ fn a_failing_command_is_reported_and_ends_the_watch_only_if_asked_to() {
     assert_eq!(code, Some(2));
     let code = scratch.code(&["watch", "x", "--count", "1", "--", "/no/such/command"]);
     assert_eq!(code, Some(2));
+}
+
+#[test]
+fn who_watches_at_a_terminal_is_told_that_the_board_is_absent() {
+    let scratch = Scratch::new("told");
+    assert_eq!(scratch.code(&["lock", "x", "--", "true"]), Some(0));
+    let (master, terminal) = terminal();
+    let mut watch = scratch
+        .command(&["watch", "x", "--count", "1"])
+        .env("NO_COLOR", "1")
+        .stdout(Stdio::null())
+        .stderr(terminal)
+        .spawn()
+        .unwrap();
+    let mut told = String::new();
+    BufReader::new(master).read_line(&mut told).unwrap();
+    let absent = format!("there is no board \"x\" in {}", scratch.0.display());
+    let other = "\"x\" is a lock, not a board";
+    assert_eq!(
+        told,
+        format!("corkboard: {absent}; {other}; waiting for it\r\n")
+    );
+    assert_eq!(scratch.code(&["put", "x", "--text", "v"]), Some(0));
+    assert!(watch.wait().unwrap().success());
 }
 
 #[test]

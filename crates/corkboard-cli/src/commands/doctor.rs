@@ -76,7 +76,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     };
     let fixable = remain.iter().filter(|row| row.fixable).count();
     let hint = match (arguments.fix, fixable) {
-        (true, 0) => "; what helps has to be done by hand",
+        (_, 0) => "; what helps has to be done by hand",
         (false, 1..) if fixable == remain.len() => "; repair with --fix",
         (false, 1..) => "; some can be repaired with --fix",
         // Why it could not be fixed was said, or there is nothing to fix.

@@ -5,7 +5,7 @@ use corkboard::{ErrorKind, Space};
 
 use super::parse_duration;
 use crate::exit::{Failure, Outcome};
-use crate::object::{ObjectKind, absent};
+use crate::object::{ObjectKind, absence};
 use crate::output::{print, print_json, print_value};
 use crate::value::{Json, hexdump};
 
@@ -55,11 +55,11 @@ pub fn run(arguments: Arguments) -> Outcome {
         let open = left().unwrap_or(Duration::MAX);
         let mut reader = match Reader::open_timeout(&space, &arguments.name, open) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let hint = match waits {
-                    true => "; gave up waiting for it",
-                    false => "; wait for it with --wait",
-                };
-                return Err(absent(&space, ObjectKind::Board, &arguments.name, hint));
+                let absence = |hint| absence(&space, ObjectKind::Board, &arguments.name, hint);
+                return Err(Failure::Negative(match waits {
+                    true => absence("")? + "; gave up waiting for it",
+                    false => absence("; wait for it with --wait")?,
+                }));
             }
             reader => reader?,
         };

@@ -26,9 +26,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let remove = |name: &String| -> Outcome {
         let kind = kind_of(&space, arguments.kind, name)?;
         match space.remove(kind.into(), name) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Err(absent(&space, kind, name, ""))
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(absent(&space, kind, name)),
             result => Ok(result?),
         }
     };

@@ -44,7 +44,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let kind = kind_of(&space, arguments.kind, name)?;
     let object = match Object::look(&space, kind, name) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(absent(&space, kind, name, ""));
+            return Err(absent(&space, kind, name));
         }
         object => object?,
     };
