@@ -84,7 +84,7 @@ fn is_in_foreground() -> bool {
 
 /// Tells which signals whoever started us wants to be ignored, as `nohup` does. Catching one would
 /// make the command die of it.
-fn ignored_signals() -> impl Fn(i32) -> bool {
+pub fn ignored_signals() -> impl Fn(i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status
         .lines()

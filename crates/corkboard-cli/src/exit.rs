@@ -5,7 +5,7 @@ use std::io::{ErrorKind as Io, Write as _};
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
-use corkboard::{Error, ErrorKind};
+use corkboard::Error;
 
 /// What a command comes to.
 pub type Outcome = Result<(), Failure>;
@@ -28,10 +28,9 @@ pub enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        match error.kind() {
-            ErrorKind::NotFound => Self::Negative(error.to_string()),
-            _ => Self::Library(error),
-        }
+        // An object that is absent is a negative answer, which `object::absent` gives; what else
+        // there may not be, like the space's directory, is an error.
+        Self::Library(error)
     }
 }
 

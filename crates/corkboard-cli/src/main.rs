@@ -8,7 +8,9 @@ mod exit;
 mod object;
 mod output;
 mod value;
+mod waiting;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 use commands::{completions, doctor, event, get, lock, ls, put, rm, stat, watch};
 
@@ -53,8 +55,29 @@ enum Command {
     DemoProcess(demo::ProcessArguments),
 }
 
+/// Whoever writes a command to run without the `--` before it learns of it.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    let mut words = std::env::args_os().skip(1);
+    let takes_command = words
+        .next()
+        .is_some_and(|word| word == "watch" || word == "lock");
+    let is_option = matches!(
+        error.get(ContextKind::InvalidArg),
+        Some(ContextValue::String(word)) if word.starts_with('-')
+    );
+    if error.kind() == ErrorKind::UnknownArgument
+        && takes_command
+        && !is_option
+        && !words.any(|word| word == "--")
+    {
+        let tip = "put `--` before the command to run".to_owned().into();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    error
+}
+
 fn main() -> std::process::ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| with_tip(error).exit());
     exit::report(match arguments.command {
         Command::Put(arguments) => put::run(arguments),
         Command::Get(arguments) => get::run(arguments),

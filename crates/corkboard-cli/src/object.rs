@@ -1,6 +1,6 @@
 //! Objects of any kind: which one a name means, and what there is to know about it.
 
-use corkboard::{Error, ErrorKind, Kind, Space, board, event, lock};
+use corkboard::{Entry, Error, ErrorKind, Kind, Space, board, event, lock};
 
 use crate::exit::Failure;
 
@@ -64,11 +64,10 @@ pub fn kind_of(
     if let Some(kind) = asked {
         return Ok(kind);
     }
-    let entries = space.entries()?;
-    let named = entries.iter().filter(|entry| entry.name() == name);
-    let kinds: Vec<ObjectKind> = named
-        .filter_map(|entry| ObjectKind::of(entry.kind()))
-        .collect();
+    let mut kinds = kinds(&space.entries()?, name);
+    if kinds.is_empty() {
+        kinds = foreign(space, name);
+    }
     match kinds[..] {
         [kind] => Ok(kind),
         [] => match board::stat(space, name).map_err(|error| Error::kind(&error)) {
@@ -92,6 +91,73 @@ pub fn kind_of(
                 listed(" or ", "--kind ")
             )))
         }
+    }
+}
+
+/// What it comes to that there is no such object: a negative answer, unless there is not even a
+/// space.
+pub fn absent(space: &Space, kind: ObjectKind, name: &str) -> Failure {
+    match absence(space, kind, name, "") {
+        Ok(message) => Failure::Negative(message),
+        Err(error) => error.into(),
+    }
+}
+
+/// Says that there is no such object, and what else has the name, or else gives the hint.
+pub fn absence(
+    space: &Space,
+    kind: ObjectKind,
+    name: &str,
+    hint: &str,
+) -> corkboard::Result<String> {
+    let others = kinds(&space.entries()?, name);
+    let kind = Kind::from(kind);
+    let others: Vec<String> = others
+        .into_iter()
+        .map(Kind::from)
+        .filter(|other| *other != kind)
+        .map(|other| with_article(other).to_owned())
+        .collect();
+    let hint = match others[..] {
+        [] => hint.to_owned(),
+        _ => format!(
+            "; {name:?} is {}, not {}",
+            others.join(" and "),
+            with_article(kind)
+        ),
+    };
+    let path = space.path().display();
+    Ok(format!("there is no {kind} {name:?} in {path}{hint}"))
+}
+
+/// The kinds of the objects that have this name.
+fn kinds(entries: &[Entry], name: &str) -> Vec<ObjectKind> {
+    let named = entries.iter().filter(|entry| entry.name() == name);
+    named
+        .filter_map(|entry| ObjectKind::of(entry.kind()))
+        .collect()
+}
+
+/// The kinds whose file name is taken, by something that is no object and is not listed.
+fn foreign(space: &Space, name: &str) -> Vec<ObjectKind> {
+    let is_taken = |kind: &ObjectKind| {
+        let file_name = format!("{name}.{}", Kind::from(*kind));
+        space.path().join(file_name).symlink_metadata().is_ok()
+    };
+    let all = [ObjectKind::Board, ObjectKind::Lock, ObjectKind::Event];
+    // Whatever is no name is for the library to refuse.
+    let is_name = !name.contains('/');
+    all.into_iter()
+        .filter(|kind| is_name && is_taken(kind))
+        .collect()
+}
+
+fn with_article(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Board => "a board",
+        Kind::Lock => "a lock",
+        Kind::Event => "an event",
+        _ => "another object",
     }
 }
 

@@ -1,6 +1,6 @@
 //! Standard output: raw bytes, tables, JSON; sizes and ages for people.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::time::{Duration, SystemTime};
 
 use anstyle::Style;
@@ -14,6 +14,14 @@ pub fn print(bytes: &[u8]) -> Outcome {
     out.write_all(bytes)
         .and_then(|()| out.flush())
         .map_err(cannot_write)
+}
+
+/// Writes a value's bytes. A line break follows if it `must`, or on a terminal where the value has
+/// none at its end.
+pub fn print_value(value: &[u8], must: bool) -> Outcome {
+    print(value)?;
+    let breaks = must || (!value.ends_with(b"\n") && std::io::stdout().is_terminal());
+    print(if breaks { b"\n" } else { b"" })
 }
 
 /// Writes a value as one line of JSON.

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::Scratch;
+use std::io::Read as _;
+
+use common::{Scratch, terminal};
 
 #[test]
 fn a_manual_event_lets_everyone_through_until_it_is_reset() {
@@ -67,6 +69,31 @@ fn every_action_creates_the_event_and_the_kind_is_manual_unless_told() {
             (&state.into(), &reset.into()),
             "{row}"
         );
+    }
+}
+
+#[test]
+fn who_waits_at_a_terminal_for_an_event_that_was_absent_is_told() {
+    let scratch = Scratch::new("misspelt");
+    for expected in [
+        "corkboard: waiting for event \"redy\" (just created)\r\n",
+        "",
+    ] {
+        let (mut master, terminal) = terminal();
+        let wait = ["event", "wait", "redy", "--timeout", "0s"];
+        let mut child = scratch
+            .command(&wait)
+            .env("NO_COLOR", "1")
+            .stderr(terminal)
+            .spawn()
+            .unwrap();
+        let mut shown = Vec::new();
+        // The end of a terminal is an error in Linux.
+        let _ = master.read_to_end(&mut shown);
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        let gave_up = "corkboard: event \"redy\" is not set; gave up waiting for it\r\n";
+        let shown = String::from_utf8(shown).unwrap();
+        assert_eq!(shown, format!("{expected}{gave_up}"));
     }
 }
 

@@ -5,8 +5,7 @@ mod common;
 use std::io::Read as _;
 use std::process::Stdio;
 
-use common::Scratch;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use common::{Scratch, terminal};
 
 const SUBCOMMANDS: [&str; 11] = [
     "put",
@@ -63,7 +62,22 @@ fn help_tells_the_exit_statuses_that_are_a_command_s_own() {
     );
     has(
         &["event", "wait", "--help"],
-        &["0 when it was set, 1 on time-out or when it was removed, 2 an error"],
+        &[
+            "0 when it was set, 1 on time-out or when it was removed, 2 an error",
+            "created if absent",
+            "corkboard event wait ready --timeout 30s",
+        ],
+    );
+    for action in ["set", "reset"] {
+        has(&["event", action, "--help"], &["created if absent"]);
+    }
+    has(
+        &["doctor", "--help"],
+        &[
+            "A note is what costs nothing",
+            "0 when healthy but for notes",
+            "newest value is read and checked",
+        ],
     );
     has(
         &["rm", "--help"],
@@ -85,6 +99,36 @@ fn usage_errors_have_status_two() {
     assert_eq!(scratch.code(&["get", "x", "--bogus"]), Some(2));
     assert_eq!(scratch.code(&["demo", "--seconds", "0"]), Some(2));
     assert_eq!(scratch.code(&["--version"]), Some(0));
+}
+
+#[test]
+fn a_mistake_in_the_words_is_told_with_a_remedy() {
+    let scratch = Scratch::new("tips");
+    for (words, remedy) in [
+        (
+            &["watch", "w", "wc", "-c"][..],
+            "tip: put `--` before the command to run",
+        ),
+        (
+            &["lock", "x", "echo", "hi"],
+            "tip: put `--` before the command to run",
+        ),
+        (&["wacth", "w"], "'watch'"),
+        (&["get", "w", "--time", "5s"], "'--timeout'"),
+        (&["get", "w", "--timeout", "5"], "add a unit: 5s"),
+        (&["put", "w", "--capacity", "64MB"], "KiB, MiB, GiB, TiB"),
+    ] {
+        let output = scratch.run(words, b"");
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains(remedy), "{message}");
+    }
+    let other = scratch.run(&["watch", "w", "--bogus"], b"");
+    assert!(
+        !String::from_utf8(other.stderr)
+            .unwrap()
+            .contains("before the command")
+    );
 }
 
 #[test]
@@ -117,6 +161,8 @@ fn a_terminal_gets_a_line_break_after_a_value_without_one() {
     let watch = ["watch", "x", "--count", "1"];
     assert_eq!(scratch.code(&["put", "x", "--text", "v"]), Some(0));
     assert_eq!(scratch.on_terminal(&watch, ""), "v\r\n");
+    assert_eq!(scratch.on_terminal(&["get", "x"], ""), "v\r\n");
+    assert_eq!(scratch.text(&["get", "x"]), "v");
     assert_eq!(scratch.code(&["put", "x", "--text", "v\n"]), Some(0));
     assert_eq!(scratch.on_terminal(&watch, ""), "v\r\n");
     assert_eq!(scratch.on_terminal(&["get", "x"], ""), "v\r\n");
@@ -125,15 +171,7 @@ fn a_terminal_gets_a_line_break_after_a_value_without_one() {
 impl Scratch {
     /// What a terminal would show.
     fn on_terminal(&self, arguments: &[&str], no_color: &str) -> String {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let path = ptsname(&master, Vec::new()).unwrap();
-        let terminal = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path.to_str().unwrap())
-            .unwrap();
+        let (mut master, terminal) = terminal();
         let mut child = self
             .command(arguments)
             .env("TERM", "xterm")
@@ -144,7 +182,7 @@ impl Scratch {
             .unwrap();
         let mut shown = Vec::new();
         // The end of a terminal is an error in Linux.
-        let _ = std::fs::File::from(master).read_to_end(&mut shown);
+        let _ = master.read_to_end(&mut shown);
         assert!(child.wait().unwrap().success());
         String::from_utf8(shown).unwrap()
     }

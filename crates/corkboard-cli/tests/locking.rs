@@ -58,7 +58,10 @@ fn two_commands_exclude_each_other() {
     let output = scratch.run(&["lock", "x", "--timeout", "0s", "--", "echo", "in"], b"");
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
     let message = String::from_utf8(output.stderr).unwrap();
-    let holds = format!("process {} (sh) holds it", holder.child.id());
+    let holds = format!(
+        "process {} (corkboard lock: sh) holds it",
+        holder.child.id()
+    );
     assert!(
         message.contains("gave up") && message.contains(&holds),
         "{message}"
@@ -131,6 +134,17 @@ fn the_status_of_a_time_out_can_be_chosen() {
     assert_eq!(code("75"), Some(75));
     assert_eq!(code("0"), Some(0));
     assert_eq!(code("256"), Some(2));
+}
+
+#[test]
+fn a_time_out_can_be_a_success() {
+    let scratch = Scratch::new("conflict-zero");
+    let holder = scratch.hold(&["lock", "x"]);
+    let lock = ["lock", "x", "--timeout", "0s", "--conflict-exit-code", "0"];
+    let output = scratch.run(&[&lock[..], &["--", "echo", "never"]].concat(), b"");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
+    assert_eq!(scratch.code(&["event", "set", "go"]), Some(0));
+    assert_eq!(holder.end().0, Some(0));
 }
 
 #[test]
@@ -311,7 +325,7 @@ fn ls_and_stat_tell_who_holds_a_lock_and_who_waits() {
     assert_eq!(holders.len(), 1, "{stat}");
     assert_eq!(
         (&holders[0]["pid"], &holders[0]["label"]),
-        (&process.into(), &"sh".into())
+        (&process.into(), &"corkboard lock: sh".into())
     );
     assert_eq!(
         (&holders[0]["does"], &holders[0]["alive"]),
@@ -379,10 +393,9 @@ fn what_a_killed_holder_leaves_is_told_and_mended() {
     );
     assert_eq!(scratch.json(&["ls", "--json"])[1]["handles"], 0);
     let told = scratch.run(&["doctor"], b"");
-    assert_eq!(told.status.code(), Some(1));
     let told = String::from_utf8(told.stdout).unwrap();
     let finding = format!(
-        "dead-participant: lock \"x\": process {} (sh) died",
+        "note: dead-participant: lock \"x\": process {} (corkboard lock: sh) died",
         holder.child.id()
     );
     assert!(told.contains(&finding), "{told}");

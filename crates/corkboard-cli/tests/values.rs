@@ -4,7 +4,8 @@ mod common;
 
 use std::fs::File;
 use std::io::Write as _;
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use common::{DEADLINE, Scratch};
@@ -68,6 +69,64 @@ fn one_byte_too_many_is_refused_and_the_old_value_stays() {
 }
 
 #[test]
+fn a_refused_value_leaves_no_board_behind() {
+    let scratch = Scratch::new("refused");
+    let put = ["put", "cap", "--capacity", "3"];
+    for (more, input) in [(&["--text", "1234"][..], &b""[..]), (&[], b"1234")] {
+        let output = scratch.run(&[&put, more].concat(), input);
+        assert_eq!(output.status.code(), Some(2));
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            message.ends_with("the capacity is 3; give a larger --capacity\n"),
+            "{message}"
+        );
+        assert_eq!(scratch.text(&["ls", "--json"]), "[]\n");
+    }
+    assert_eq!(
+        scratch.code(&["put", "cap", "--capacity", "4", "--text", "1234"]),
+        Some(0)
+    );
+    let output = scratch.run(&["put", "cap", "--text", "12345"], b"");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("has 5 bytes, the capacity is 4; remove the board (corkboard rm cap)"),
+        "{message}"
+    );
+    assert_eq!(scratch.text(&["get", "cap"]), "1234");
+}
+
+/// Not a test of its own: publishes on a tmpfs of a megabyte and a little more.
+#[test]
+fn child_has_no_memory_for_a_value() {
+    let Ok(directory) = std::env::var("CORKBOARD_TEST_FULL") else {
+        return;
+    };
+    let scratch = Scratch(PathBuf::from(directory));
+    let value = vec![b'x'; 4 << 20];
+    let output = scratch.run(&["put", "x"], &value);
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("no memory left"), "{message}");
+    assert_eq!(scratch.text(&["ls", "--json"]), "[]\n");
+    assert_eq!(scratch.code(&["put", "x", "--text", "v"]), Some(0));
+}
+
+#[test]
+#[ignore = "needs root, to mount a small file system"]
+fn a_first_value_that_has_no_memory_leaves_no_board_behind() {
+    let scratch = Scratch::new("full");
+    std::fs::create_dir(&scratch.0).unwrap();
+    let status = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c"])
+        .arg("mount -t tmpfs -o size=1300k,mode=700 tmpfs $CORKBOARD_TEST_FULL && exec \"$0\" --exact child_has_no_memory_for_a_value")
+        .arg(std::env::current_exe().unwrap())
+        .env("CORKBOARD_TEST_FULL", &scratch.0)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}
+
+#[test]
 fn endless_input_is_refused_before_it_fills_the_memory() {
     let scratch = Scratch::new("endless");
     assert_eq!(scratch.code(&["put", "x", "--text", "kept"]), Some(0));
@@ -108,6 +167,68 @@ fn exit_codes_tell_absent_from_wrong() {
     assert_eq!(code(&["put", "x", "--text", "v"]), Some(0));
     assert_eq!(code(&["rm", "x"]), Some(0));
     assert_eq!(code(&["get", "x"]), Some(1));
+}
+
+#[test]
+fn a_space_that_cannot_be_is_an_error_and_no_answer() {
+    let scratch = Scratch::new("no-space");
+    let directory = scratch.0.join("missing/space");
+    for arguments in [
+        &["put", "x", "--text", "v"][..],
+        &["get", "x"],
+        &["watch", "x"],
+        &["lock", "x", "--", "true"],
+        &["event", "wait", "x"],
+        &["event", "set", "x"],
+        &["ls"],
+        &["stat", "x"],
+        &["rm", "x"],
+        &["doctor"],
+    ] {
+        let mut command = scratch.command(arguments);
+        let output = command.env("CORKBOARD_DIR", &directory).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            message.contains("its parent directory does not exist")
+                && message.contains("set CORKBOARD_DIR"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn an_absent_board_is_told_with_where_it_is_not_and_what_has_its_name() {
+    let scratch = Scratch::new("absent");
+    let told = |arguments: &[&str]| {
+        let output = scratch.run(arguments, b"");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let absent = format!("there is no board \"x\" in {}", scratch.0.display());
+    assert_eq!(
+        told(&["get", "x"]),
+        format!("corkboard: {absent}; wait for it with --wait\n")
+    );
+    assert_eq!(
+        told(&["get", "x", "--timeout", "1ms"]),
+        format!("corkboard: {absent}; gave up waiting for it\n")
+    );
+    assert_eq!(scratch.code(&["lock", "x", "--", "true"]), Some(0));
+    let other = "; \"x\" is a lock, not a board\n";
+    for arguments in [
+        &["get", "x"][..],
+        &["rm", "x", "--kind", "board"],
+        &["stat", "x", "--kind", "board"],
+    ] {
+        assert_eq!(told(arguments), format!("corkboard: {absent}{other}"));
+    }
+    assert_eq!(scratch.code(&["event", "set", "x"]), Some(0));
+    let both = told(&["get", "x", "--timeout", "1ms"]);
+    assert!(
+        both.ends_with("is a lock and an event, not a board; gave up waiting for it\n"),
+        "{both}"
+    );
 }
 
 #[test]

@@ -2,7 +2,12 @@
 
 mod common;
 
-use common::Scratch;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+
+use common::{Running, Scratch, terminal};
+use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
 fn watch_waits_for_creation_and_prints_each_value_exactly() {
@@ -68,4 +73,73 @@ fn a_failing_command_is_reported_and_ends_the_watch_only_if_asked_to() {
     assert_eq!(code, Some(2));
     let code = scratch.code(&["watch", "x", "--count", "1", "--", "/no/such/command"]);
     assert_eq!(code, Some(2));
+}
+
+#[test]
+fn who_watches_at_a_terminal_is_told_that_the_board_is_absent() {
+    let scratch = Scratch::new("told");
+    assert_eq!(scratch.code(&["lock", "x", "--", "true"]), Some(0));
+    let (master, terminal) = terminal();
+    let mut watch = scratch
+        .command(&["watch", "x", "--count", "1"])
+        .env("NO_COLOR", "1")
+        .stdout(Stdio::null())
+        .stderr(terminal)
+        .spawn()
+        .unwrap();
+    let mut told = String::new();
+    BufReader::new(master).read_line(&mut told).unwrap();
+    let absent = format!("there is no board \"x\" in {}", scratch.0.display());
+    let other = "\"x\" is a lock, not a board";
+    assert_eq!(
+        told,
+        format!("corkboard: {absent}; {other}; waiting for it\r\n")
+    );
+    assert_eq!(scratch.code(&["put", "x", "--text", "v"]), Some(0));
+    assert!(watch.wait().unwrap().success());
+}
+
+#[test]
+fn a_watch_ends_when_nobody_reads_its_output_any_more() {
+    let scratch = Scratch::new("output");
+    assert_eq!(scratch.code(&["put", "x", "--text", "v"]), Some(0));
+    for (script, printed) in [
+        (
+            r#""$0" watch x --lines | head -n 1; echo over"#,
+            &["v", "over"][..],
+        ),
+        (r#""$0" watch absent | true; echo over"#, &["over"]),
+    ] {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", script, env!("CARGO_BIN_EXE_corkboard")]);
+        let shell = Running::of({
+            shell.env("CORKBOARD_DIR", &scratch.0);
+            shell
+        });
+        let printed = printed.iter().map(|line| (*line).to_owned()).collect();
+        assert_eq!(shell.end(), (Some(0), printed, vec![]));
+    }
+}
+
+#[test]
+fn a_watch_that_is_asked_to_end_lets_go_and_ends_by_the_signal() {
+    let scratch = Scratch::new("signals");
+    // Longer than what a reader copies, so that it keeps a slot.
+    let value = [&[b'x'; 2000][..], b"\n"].concat();
+    assert!(scratch.run(&["put", "x"], &value).status.success());
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut watch = scratch.start(&["watch", "x"]);
+        assert_eq!(watch.line().len(), 2000);
+        // It sleeps as soon as it has nothing more to do.
+        let path = format!("/proc/{}/status", watch.child.id());
+        let state = || std::fs::read_to_string(&path).unwrap();
+        while !state().contains("State:\tS") {
+            std::thread::yield_now();
+        }
+        kill_process(Pid::from_child(&watch.child), signal).unwrap();
+        let status = watch.child.wait().unwrap();
+        assert_eq!(status.signal(), Some(signal.as_raw()));
+        let stat = scratch.json(&["stat", "x", "--json"]);
+        assert_eq!(stat["readers"], serde_json::json!([]), "{signal:?}");
+    }
 }

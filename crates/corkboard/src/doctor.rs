@@ -1,18 +1,18 @@
 //! What is wrong with a space, and how to mend it.
 
 use std::fmt;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, FileType};
 
 use crate::board::files::{self, Files, REMOVING};
 use crate::board::layout::Role;
-use crate::board::{self, Participant};
+use crate::board::{self, Participant, Reader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::header;
 use crate::object::{self, BUILDING, Removal};
 use crate::participants::{Table, lock_byte};
-use crate::space::{Kind, Space};
+use crate::space::{Kind, Space, named};
 use crate::sys;
 use crate::sys::map::Protection;
 use crate::sys::process::Generation;
@@ -35,8 +35,10 @@ pub enum Problem {
     SpaceNearlyFull,
     /// logind deletes this user's objects when the user's last session ends.
     RemoveIpc,
-    /// An object that cannot be opened.
+    /// An object that cannot be opened, or something else that has an object's name.
     Damaged,
+    /// A board whose newest value does not match its checksum.
+    Corrupt,
 }
 
 impl Problem {
@@ -49,6 +51,7 @@ impl Problem {
             Self::SpaceNearlyFull => "space-nearly-full",
             Self::RemoveIpc => "remove-ipc",
             Self::Damaged => "damaged",
+            Self::Corrupt => "corrupt",
         }
     }
 }
@@ -67,6 +70,7 @@ pub struct Finding {
     subject: String,
     message: String,
     repair: Repair,
+    is_harmless: bool,
 }
 
 /// How to mend it.
@@ -116,6 +120,12 @@ impl Finding {
     /// Whether [`fix`](Self::fix) can mend it without losing anything.
     pub fn is_fixable(&self) -> bool {
         !matches!(self.repair, Repair::ByHand)
+    }
+
+    /// Whether it costs nothing and takes care of itself: the entry of a dead process that keeps no
+    /// slot, and that the next one reuses.
+    pub fn is_harmless(&self) -> bool {
+        self.is_harmless
     }
 
     /// Mends it. What is alive again meanwhile is left alone.
@@ -216,8 +226,8 @@ impl fmt::Display for Finding {
 }
 
 impl Space {
-    /// Looks for what killed processes, full memory and loose permissions leave behind. Changes
-    /// nothing.
+    /// Looks for what killed processes, full memory and loose permissions leave behind, and reads
+    /// the newest value of every board to check it. Changes nothing.
     ///
     /// # Errors
     /// `Untrusted`, `PermissionDenied` and `Io` as for opening the space.
@@ -227,7 +237,7 @@ impl Space {
     /// its locks.
     pub fn diagnose(&self) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
-        self.find_stale(&mut findings)?;
+        self.examine_names(&mut findings)?;
         for entry in self.entries()? {
             match entry.kind() {
                 Kind::Board => self.examine_board(entry.name(), &mut findings),
@@ -253,10 +263,12 @@ impl Space {
             subject: subject.into(),
             message: message.into(),
             repair,
+            is_harmless: false,
         }
     }
 
-    fn find_stale(&self, findings: &mut Vec<Finding>) -> Result<()> {
+    /// Looks for what has a temporary name, or that of an object and is none.
+    fn examine_names(&self, findings: &mut Vec<Finding>) -> Result<()> {
         let directory = self.directory()?;
         let failed = |errno| Error::os("examine", self.path().display().to_string(), errno);
         for item in fs::Dir::read_from(&directory).map_err(failed)? {
@@ -269,6 +281,7 @@ impl Space {
             } else if name.starts_with(REMOVING) {
                 "was not deleted to the end: its remover died"
             } else {
+                self.examine_type(&directory, name, findings);
                 continue;
             };
             if object::is_stale(directory.as_fd(), name) {
@@ -278,6 +291,30 @@ impl Space {
             }
         }
         Ok(())
+    }
+
+    /// Whoever creates an object of that name is held up, and no list of objects tells why.
+    fn examine_type(&self, directory: &OwnedFd, file_name: &str, findings: &mut Vec<Finding>) {
+        let Some((kind, name)) = named(file_name) else {
+            return;
+        };
+        let Ok(stat) = fs::statat(directory, file_name, AtFlags::SYMLINK_NOFOLLOW) else {
+            return;
+        };
+        let found = FileType::from_raw_mode(stat.st_mode);
+        if found == kind.file_type() {
+            return;
+        }
+        let what = match found {
+            FileType::Directory => "a directory",
+            FileType::RegularFile => "a file",
+            FileType::Symlink => "a symbolic link",
+            _ => "a special file",
+        };
+        let path = self.path().join(file_name);
+        let message = format!("{} is {what} and no {kind}; remove it", path.display());
+        let (subject, repair) = (object::label(kind, name), Repair::ByHand);
+        findings.push(self.finding(Problem::Damaged, subject, message, repair));
     }
 
     fn examine_board(&self, name: &str, findings: &mut Vec<Finding>) {
@@ -296,6 +333,26 @@ impl Space {
             }
         }
         self.examine_modes(name, (stat.instance, stat.data_mode), findings);
+        self.examine_value(name, findings);
+    }
+
+    /// Reads a board's newest value, as one who trusts nobody.
+    fn examine_value(&self, name: &str, findings: &mut Vec<Finding>) {
+        let read = Reader::observe(self, name).and_then(|mut reader| {
+            let mut copy = Vec::new();
+            reader.read_into(&mut copy)
+        });
+        let Err(error) = read else {
+            return;
+        };
+        let (problem, message) = match error.kind() {
+            ErrorKind::Corrupt => (Problem::Corrupt, error.cause()),
+            ErrorKind::Damaged => (Problem::Damaged, error.cause()),
+            // Removed meanwhile, not for us to read, or not to be had at this moment.
+            _ => return,
+        };
+        let repair = Repair::ByHand;
+        findings.push(self.finding(problem, files::object(name), message, repair));
     }
 
     /// What `stat` said of an object, if it could; else what is wrong with the object.
@@ -319,7 +376,7 @@ impl Space {
             }
             ErrorKind::NotFound | ErrorKind::PermissionDenied => {}
             _ => {
-                let message = error.to_string();
+                let message = error.cause();
                 let repair = Repair::ByHand;
                 findings.push(self.finding(Problem::Damaged, subject, message, repair));
             }
@@ -342,7 +399,10 @@ impl Space {
                 entry: dead.entry,
             };
             let subject = object::label(Kind::Lock, name);
-            findings.push(self.finding(Problem::DeadParticipant, subject, message, repair));
+            findings.push(Finding {
+                is_harmless: true,
+                ..self.finding(Problem::DeadParticipant, subject, message, repair)
+            });
         }
         self.examine_mode(Kind::Lock, name, (stat.instance, stat.mode), findings);
     }
@@ -400,12 +460,11 @@ impl Space {
             role,
             entry: *entry,
         };
-        self.finding(
-            Problem::DeadParticipant,
-            files::object(name),
-            message,
-            repair,
-        )
+        let subject = files::object(name);
+        Finding {
+            is_harmless: dead.pinned_slot.is_none(),
+            ..self.finding(Problem::DeadParticipant, subject, message, repair)
+        }
     }
 
     /// Nobody outside a file's users may execute it, and control is for writers of data only.

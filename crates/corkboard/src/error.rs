@@ -156,6 +156,14 @@ impl Error {
         &self.0.object
     }
 
+    /// Why it failed and what to do, without what was tried on which object.
+    pub(crate) fn cause(&self) -> String {
+        match &self.0.source {
+            Some(source) => format!("{} ({source})", self.0.cause),
+            None => self.0.cause.clone(),
+        }
+    }
+
     /// The same error, with the object named.
     pub(crate) fn on(mut self, object: impl Into<String>) -> Self {
         self.0.object = object.into();
@@ -171,17 +179,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Details {
-            operation,
-            object,
-            cause,
-            source,
-            ..
+            operation, object, ..
         } = &*self.0;
-        write!(f, "cannot {operation} {object}: {cause}")?;
-        if let Some(source) = source {
-            write!(f, " ({source})")?;
-        }
-        Ok(())
+        write!(f, "cannot {operation} {object}: {}", self.cause())
     }
 }
 

@@ -154,7 +154,8 @@ impl SpaceOptions {
     ///
     /// # Errors
     /// `Untrusted` when the path is a symbolic link, not a directory, or writable by everyone
-    /// without the sticky bit; `PermissionDenied` and `Io` as the system says.
+    /// without the sticky bit; `NotFound` when its parent directory does not exist;
+    /// `PermissionDenied` and `Io` as the system says.
     ///
     /// # If a process dies
     /// *Recovers*: an empty directory may be left, which the next call uses.
@@ -237,13 +238,9 @@ impl Space {
             let Ok(file_name) = item.file_name().to_str() else {
                 continue;
             };
-            let named = |kind: Kind| Some((kind, file_name.strip_suffix(kind.suffix())?));
-            let Some((kind, object)) = Kind::ALL.into_iter().find_map(named) else {
+            let Some((kind, object)) = named(file_name) else {
                 continue;
             };
-            if name::check("list", object).is_err() {
-                continue;
-            }
             match fs::statat(&directory, file_name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) if FileType::from_raw_mode(stat.st_mode) == kind.file_type() => entries
                     .push(Entry {
@@ -295,6 +292,15 @@ impl Space {
     }
 }
 
+/// The object that a file of the space belongs to, by its name.
+pub(crate) fn named(file_name: &str) -> Option<(Kind, &str)> {
+    let named = |kind: Kind| Some((kind, file_name.strip_suffix(kind.suffix())?));
+    let (kind, object) = Kind::ALL.into_iter().find_map(named)?;
+    name::check("list", object)
+        .is_ok()
+        .then_some((kind, object))
+}
+
 /// Opens a directory without following a symbolic link in its last component.
 fn open_directory(path: &Path) -> Result<(OwnedFd, fs::Stat)> {
     let fd = fs::openat(CWD, path, DIRECTORY, Mode::empty()).map_err(|errno| match errno {
@@ -327,6 +333,16 @@ fn create(path: &Path, mode: u32) -> Result<()> {
                 fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(failed)?;
             }
             Ok(())
+        }
+        Err(Errno::NOENT) => {
+            let cause = "its parent directory does not exist; create it, or set CORKBOARD_DIR to a directory below /dev/shm";
+            let object = path.display().to_string();
+            Err(Error::new(
+                ErrorKind::NotFound,
+                "create space",
+                object,
+                cause,
+            ))
         }
         Err(errno) => Err(failed(errno)),
     }

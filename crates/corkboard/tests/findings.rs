@@ -159,6 +159,43 @@ fn a_directory_in_place_of_a_file_goes_with_its_board() {
 }
 
 #[test]
+fn what_a_diagnosis_reads_changes_nothing_and_tells_a_corrupt_value() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    for capacity in [100, 5000] {
+        let options = Options::new().capacity(capacity);
+        let mut writer = options.writer(&space, "x").unwrap();
+        let value = b"a value like no other";
+        writer.publish(value).unwrap();
+        let is_corrupt = || {
+            let findings = space.diagnose().unwrap();
+            findings.iter().any(|finding| {
+                assert!(!finding.is_harmless());
+                finding.problem() == Problem::Corrupt
+            })
+        };
+        assert!(!is_corrupt());
+        let path = scratch.0.join("x.board/data");
+        let data = std::fs::read(&path).unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        for at in 0..data.len() - value.len() {
+            if data[at..].starts_with(value) {
+                file.write_all_at(b"A", at as u64).unwrap();
+            }
+        }
+        assert!(is_corrupt());
+        // Nobody attached itself.
+        let mut high = [0; 8];
+        let readers = File::open(scratch.0.join("x.board/readers")).unwrap();
+        readers.read_exact_at(&mut high, HIGH).unwrap();
+        assert_eq!(u64::from_ne_bytes(high), 0);
+        writer.publish(value).unwrap();
+        assert!(!is_corrupt());
+        space.remove(Kind::Board, "x").unwrap();
+    }
+}
+
+#[test]
 fn a_loose_mode_is_only_ever_tightened_and_only_in_the_board_it_was_found_in() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
     let set_mode = |path: &Path, mode| {

@@ -6,10 +6,15 @@ use crate::output::{harmless, print, print_json};
 
 /// Look for what is wrong in the space, and say what helps.
 ///
+/// Every board's newest value is read and checked, too.
+///
 /// With --fix, what can be repaired safely is: leftovers of dead processes are removed; nothing
 /// that a live process uses is touched.
 ///
-/// Exit status 0 when healthy or everything was fixed, 1 when findings remain.
+/// A note is what costs nothing and takes care of itself: a process that was ended without letting
+/// go, like a watch by Ctrl-C, leaves an entry that the next one reuses.
+///
+/// Exit status 0 when healthy but for notes, or everything was fixed; 1 when findings remain.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -33,6 +38,8 @@ struct Json {
     message: String,
     fixable: bool,
     fixed: bool,
+    /// It is only a note.
+    harmless: bool,
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
@@ -53,6 +60,7 @@ pub fn run(arguments: Arguments) -> Outcome {
             message: finding.to_string(),
             fixable: finding.is_fixable(),
             fixed,
+            harmless: finding.is_harmless(),
         });
     }
     if arguments.json {
@@ -60,37 +68,44 @@ pub fn run(arguments: Arguments) -> Outcome {
     } else {
         print(render(&space, &rows).as_bytes())?;
     }
-    let remain = rows.iter().filter(|row| !row.fixed).count();
-    if remain == 0 {
-        return Ok(());
-    }
-    let could = rows.iter().any(|row| row.fixable && !row.fixed) && !arguments.fix;
-    let findings = if remain == 1 {
-        "finding remains"
-    } else {
-        "findings remain"
+    let remain: Vec<&Json> = rows.iter().filter(|row| row.remains()).collect();
+    let findings = match remain.len() {
+        0 => return Ok(()),
+        1 => "finding remains",
+        _ => "findings remain",
     };
-    Err(Failure::Negative(format!(
-        "{remain} {findings}{}",
-        if could {
-            "; some can be repaired with --fix"
-        } else {
-            ""
-        }
-    )))
+    let fixable = remain.iter().filter(|row| row.fixable).count();
+    let hint = match (arguments.fix, fixable) {
+        (_, 0) => "; what helps has to be done by hand",
+        (false, 1..) if fixable == remain.len() => "; repair with --fix",
+        (false, 1..) => "; some can be repaired with --fix",
+        // Why it could not be fixed was said, or there is nothing to fix.
+        _ => "",
+    };
+    let number = remain.len();
+    Err(Failure::Negative(format!("{number} {findings}{hint}")))
+}
+
+impl Json {
+    fn remains(&self) -> bool {
+        !self.fixed && !self.harmless
+    }
 }
 
 fn render(space: &Space, rows: &[Json]) -> String {
-    if rows.is_empty() {
-        return format!("{}: healthy\n", space.path().display());
-    }
     let line = |row: &Json| {
         let state = match (row.fixed, row.fixable) {
             (true, _) => " (fixed)",
             (false, true) => " (fixable)",
-            (false, false) => "",
+            (false, false) => " (by hand)",
         };
-        format!("{}: {}{state}\n", row.problem, harmless(&row.message))
+        let note = if row.harmless { "note: " } else { "" };
+        let message = harmless(&row.message);
+        format!("{note}{}: {message}{state}\n", row.problem)
     };
-    rows.iter().map(line).collect()
+    let mut text: String = rows.iter().map(line).collect();
+    if rows.iter().all(|row| row.harmless) {
+        text += &format!("{}: healthy\n", space.path().display());
+    }
+    text
 }

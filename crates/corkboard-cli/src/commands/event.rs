@@ -1,10 +1,11 @@
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use corkboard::event::{Event, Reset};
 use corkboard::{ErrorKind, Result, Space};
 
 use super::parse_duration;
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Failure, Outcome, complain};
 
 /// Tell other processes that something happened, or wait for it.
 ///
@@ -28,12 +29,22 @@ pub struct Arguments {
 #[derive(clap::Subcommand)]
 enum Action {
     /// Set the event: let everyone through who waits, or one with an auto-reset event.
+    ///
+    /// It is created if absent.
     Set(Which),
     /// Unset the event.
+    ///
+    /// It is created if absent.
     Reset(Which),
     /// Wait until the event is set.
     ///
+    /// It is created if absent, so that waiting may begin before anyone sets it.
+    ///
     /// Exit status: 0 when it was set, 1 on time-out or when it was removed, 2 an error.
+    #[command(after_help = "\
+Examples:
+  corkboard event wait ready
+  corkboard event wait ready --timeout 30s && ./start")]
     Wait {
         #[command(flatten)]
         which: Which,
@@ -62,7 +73,14 @@ pub fn run(arguments: Arguments) -> Outcome {
         Action::Reset(which) => Ok(which.change(&space, Event::reset)?),
         Action::Wait { which, timeout } => {
             let name = &which.name;
-            match which.open(&space)?.wait(timeout) {
+            let was_absent =
+                Event::open(&space, name).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+            let event = which.open(&space)?;
+            // A name with a mistake in it would be waited for in silence, and for ever.
+            if was_absent && std::io::stderr().is_terminal() {
+                complain(&format!("waiting for event {name:?} (just created)"));
+            }
+            match event.wait(timeout) {
                 Ok(true) => Ok(()),
                 Ok(false) => Err(Failure::Negative(format!(
                     "event {name:?} is not set; gave up waiting for it"

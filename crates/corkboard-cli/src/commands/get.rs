@@ -5,10 +5,13 @@ use corkboard::{ErrorKind, Space};
 
 use super::parse_duration;
 use crate::exit::{Failure, Outcome};
-use crate::output::{print, print_json};
+use crate::object::{ObjectKind, absence};
+use crate::output::{print, print_json, print_value};
 use crate::value::{Json, hexdump};
 
 /// Print a board's newest value, exactly its bytes.
+///
+/// On a terminal a line break follows a value that has none at its end.
 ///
 /// Exit status 1 when there is no such board, or no value on it yet.
 #[derive(clap::Args)]
@@ -50,7 +53,16 @@ pub fn run(arguments: Arguments) -> Outcome {
     let left = || limit.map(|limit| limit.saturating_sub(start.elapsed()));
     loop {
         let open = left().unwrap_or(Duration::MAX);
-        let mut reader = Reader::open_timeout(&space, &arguments.name, open)?;
+        let mut reader = match Reader::open_timeout(&space, &arguments.name, open) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let absence = |hint| absence(&space, ObjectKind::Board, &arguments.name, hint);
+                return Err(Failure::Negative(match waits {
+                    true => absence("")? + "; gave up waiting for it",
+                    false => absence("; wait for it with --wait")?,
+                }));
+            }
+            reader => reader?,
+        };
         match reader.wait(left()) {
             Ok(Some(snapshot)) => return show(&arguments, &snapshot),
             Ok(None) => break,
@@ -73,6 +85,6 @@ fn show(arguments: &Arguments, snapshot: &Snapshot<'_>) -> Outcome {
     } else if arguments.hex {
         print(hexdump(snapshot).as_bytes())
     } else {
-        print(snapshot)
+        print_value(snapshot, false)
     }
 }

@@ -41,7 +41,7 @@ pub struct Arguments {
     /// Give up waiting after this time, like 200ms or 3s; 0s tries once.
     #[arg(long, value_parser = parse_duration)]
     timeout: Option<Duration>,
-    /// The exit status on time-out.
+    /// The exit status on time-out; with 0 that is a success, too.
     #[arg(long, value_name = "N", default_value_t = 1)]
     conflict_exit_code: u8,
     /// Lock this file, on any file system, instead of a name.
@@ -66,10 +66,10 @@ pub fn run(arguments: Arguments) -> Outcome {
         (Some(path), _) => Which::At(path),
         (None, name) => Which::Named(Space::user()?, name.unwrap_or_default()),
     };
-    // Whoever lists the lock's holders wants to know what runs, not by whom it was locked.
+    // Whoever lists the lock's holders wants to know what runs, and the process is this one.
     let program = Path::new(&arguments.command[0]).file_name();
-    let label = program.unwrap_or(&arguments.command[0]).to_string_lossy();
-    let options = Options::new().label(&label);
+    let program = program.unwrap_or(&arguments.command[0]).to_string_lossy();
+    let options = Options::new().label(&format!("corkboard lock: {program}"));
     let start = Instant::now();
     loop {
         let left = arguments.timeout.map_or(Duration::MAX, |timeout| {
@@ -90,7 +90,7 @@ pub fn run(arguments: Arguments) -> Outcome {
             Ok(None) => break,
             // A lock that is created anew is the one to wait for.
             Err(error) if error.kind() == ErrorKind::Removed => {}
-            Err(error) => return Err(Failure::Library(error)),
+            Err(error) => return Err(error.into()),
         }
     }
     complain(&which.gave_up());
@@ -98,13 +98,11 @@ pub fn run(arguments: Arguments) -> Outcome {
 }
 
 impl Which {
-    /// Whatever goes wrong here is an error, also a directory that is missing: 1 is for time-outs.
-    fn open(&self, options: &Options) -> Result<RwLock, Failure> {
-        let lock = match self {
+    fn open(&self, options: &Options) -> corkboard::Result<RwLock> {
+        match self {
             Self::Named(space, name) => options.open(space, name),
             Self::At(path) => options.at(path),
-        };
-        lock.map_err(Failure::Library)
+        }
     }
 
     /// Says that the time has come, and who has the lock, as far as that is known.

@@ -3,8 +3,8 @@ use std::io::{IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use corkboard::board::{Options, Reader, Writer, WriterMode};
-use corkboard::{ErrorKind, Space};
+use corkboard::board::{self, Options, Writer, WriterMode};
+use corkboard::{ErrorKind, Kind, Space};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::parse_bytes;
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 ///
 /// The board is created if absent, so that several can publish to it; each waits at most one
 /// second for its turn. A value longer than the board's capacity is refused, and the old value
-/// stays.
+/// stays; a board keeps its capacity until it is removed.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -40,26 +40,79 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Outcome {
     let space = Space::user()?;
-    // Endless input must not fill the memory before it is refused.
-    let limit = arguments.capacity.or_else(|| {
-        Reader::open(&space, &arguments.name)
-            .ok()
-            .map(|reader| reader.capacity())
-    });
+    let existing = board::stat(&space, &arguments.name).ok();
+    let existing = existing.map(|stat| stat.capacity);
+    // Endless input must not fill the memory before it is refused, and a value that is too long
+    // must not leave a board without a value behind.
+    let limit = arguments.capacity.or(existing);
     let value = value(&arguments, limit)?;
-    let mut writer = open(&space, &arguments, value.len())?;
-    writer.publish(&value)?;
+    match limit {
+        Some(limit) if value.len() > limit => {
+            return Err(too_long(&arguments, existing, limit, &value));
+        }
+        _ => {}
+    }
+    let (mut writer, is_new) = open(&space, &arguments, value.len())?;
+    let published = writer.publish(&value);
+    if published.is_err() && is_new {
+        drop(writer);
+        discard(&space, &arguments.name);
+    }
+    published?;
     Ok(())
 }
 
-fn open(space: &Space, arguments: &Arguments, len: usize) -> Result<Writer, Failure> {
+fn too_long(arguments: &Arguments, existing: Option<usize>, limit: usize, value: &[u8]) -> Failure {
+    let name = &arguments.name;
+    // Reading stopped there.
+    let has = match arguments.text {
+        Some(_) => format!("has {} bytes", value.len()),
+        None => "is longer".to_owned(),
+    };
+    let remedy = match existing {
+        Some(_) => format!(
+            "remove the board (corkboard rm {}), and put with a larger --capacity",
+            quoted(name)
+        ),
+        None => "give a larger --capacity".into(),
+    };
+    Failure::Refused(format!(
+        "cannot write to board {name:?}: the value {has}, the capacity is {limit}; {remedy}"
+    ))
+}
+
+/// As a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    match word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// Removes the board that this process has created and could not publish to, unless somebody uses
+/// it: it would have the wrong capacity for a corrected try.
+fn discard(space: &Space, name: &str) {
+    let is_unused = board::stat(space, name).is_ok_and(|stat| {
+        let writers = stat.writers.unwrap_or_default();
+        let is_anyone = writers.iter().any(|writer| writer.is_alive);
+        stat.sequence == 0 && !is_anyone
+    });
+    if is_unused {
+        // What went wrong before is what is told.
+        let _ = space.remove(Kind::Board, name);
+    }
+}
+
+/// Opens the board or creates it, and tells whether it did.
+fn open(space: &Space, arguments: &Arguments, len: usize) -> Result<(Writer, bool), Failure> {
     let mut options = Options::new().writer_timeout(Duration::from_secs(1));
     if let Some(capacity) = arguments.capacity {
         options = options.capacity(capacity);
     }
     match options.open_writer(space, &arguments.name) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
-        result => return Ok(result?),
+        result => return Ok((result?, false)),
     }
     let capacity = arguments.capacity.unwrap_or(len.max(1 << 20));
     let shared = options
@@ -69,9 +122,9 @@ fn open(space: &Space, arguments: &Arguments, len: usize) -> Result<Writer, Fail
     match shared.writer(space, &arguments.name) {
         // Somebody else created it meanwhile, with other options.
         Err(error) if error.kind() == ErrorKind::Incompatible => {
-            Ok(options.writer(space, &arguments.name)?)
+            Ok((options.writer(space, &arguments.name)?, false))
         }
-        result => Ok(result?),
+        result => Ok((result?, true)),
     }
 }
 
@@ -99,15 +152,7 @@ fn value(arguments: &Arguments, limit: Option<usize>) -> Result<Vec<u8>, Failure
     // Who types the value knows how far it got.
     let is_typed = file.is_none() && std::io::stdin().is_terminal();
     let may_show = std::io::stderr().is_terminal() && !is_typed;
-    let value = read(&mut input, len, limit, may_show).map_err(failed)?;
-    match limit {
-        Some(limit) if value.len() > limit => Err(Failure::Refused(format!(
-            "cannot write to board {:?}: the value has more bytes than its capacity of {limit}; \
-             create it with more capacity",
-            arguments.name
-        ))),
-        _ => Ok(value),
-    }
+    read(&mut input, len, limit, may_show).map_err(failed)
 }
 
 /// Reads to the end, or one byte more than the limit. Who waits long for it sees how far it got,

@@ -1,7 +1,7 @@
-use corkboard::Space;
+use corkboard::{ErrorKind, Space};
 
 use crate::exit::{Failure, Outcome};
-use crate::object::{ObjectKind, kind_of};
+use crate::object::{ObjectKind, absent, kind_of};
 
 /// Remove objects; whoever is attached is told.
 ///
@@ -25,7 +25,10 @@ pub fn run(arguments: Arguments) -> Outcome {
     let space = Space::user()?;
     let remove = |name: &String| -> Outcome {
         let kind = kind_of(&space, arguments.kind, name)?;
-        Ok(space.remove(kind.into(), name)?)
+        match space.remove(kind.into(), name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(absent(&space, kind, name)),
+            result => Ok(result?),
+        }
     };
     let failures: Vec<Failure> = arguments
         .names

@@ -6,8 +6,13 @@ use corkboard::board::{Reader, Snapshot};
 use corkboard::{ErrorKind, Space};
 
 use crate::exit::{Failure, Outcome, complain};
-use crate::output::{print, print_json};
+use crate::object::{ObjectKind, absence};
+use crate::output::{print, print_json, print_value};
 use crate::value::{Json, hexdump};
+use crate::waiting::{Requests, Woken, is_output_gone};
+
+/// How long to wait for a board's creation before looking whether anybody reads the output.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Print each new value of a board, or run a command on it, as it comes.
 ///
@@ -18,7 +23,7 @@ use crate::value::{Json, hexdump};
 /// that has none at its end; anywhere else only with --lines.
 ///
 /// When the board is removed, watch says so and ends with exit status 1. A damaged value is
-/// reported, and watch goes on.
+/// reported, and watch goes on. When nobody reads its output any more, it ends.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -52,11 +57,25 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Outcome {
     let space = Space::user()?;
-    let mut reader = Reader::open_timeout(&space, &arguments.name, Duration::MAX)?;
+    let prints = arguments.command.is_empty();
+    let Some(mut reader) = open(&space, &arguments.name, prints)? else {
+        return Ok(());
+    };
+    let requests = Requests::new()?;
+    let news = reader.notifier()?;
     let mut shown = 0;
     while arguments.count.is_none_or(|count| shown < count) {
-        match reader.wait(None) {
-            Ok(None) => {}
+        match reader.wait(Some(Duration::ZERO)) {
+            Ok(None) => match requests.wait(&news, prints)? {
+                // What comes from now on makes it readable again.
+                Woken::News => news.clear()?,
+                Woken::OutputGone => return Ok(()),
+                Woken::Request => {
+                    drop(news);
+                    drop(reader);
+                    return requests.obey();
+                }
+            },
             Ok(Some(snapshot)) => {
                 show(&arguments, &snapshot)?;
                 shown += 1;
@@ -74,6 +93,25 @@ pub fn run(arguments: Arguments) -> Outcome {
     Ok(())
 }
 
+/// Waits for the board's creation; `None` when nobody reads the output any more.
+fn open(space: &Space, name: &str, prints: bool) -> Result<Option<Reader>, Failure> {
+    let mut patience = Duration::ZERO;
+    loop {
+        match Reader::open_timeout(space, name, patience) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            reader => return Ok(Some(reader?)),
+        }
+        if prints && is_output_gone()? {
+            return Ok(None);
+        }
+        if patience.is_zero() && std::io::stderr().is_terminal() {
+            let absence = absence(space, ObjectKind::Board, name, "")?;
+            complain(&format!("{absence}; waiting for it"));
+        }
+        patience = PATIENCE;
+    }
+}
+
 fn show(arguments: &Arguments, snapshot: &Snapshot<'_>) -> Outcome {
     if let Some((program, rest)) = arguments.command.split_first() {
         return execute(arguments, program, rest, snapshot);
@@ -84,9 +122,7 @@ fn show(arguments: &Arguments, snapshot: &Snapshot<'_>) -> Outcome {
     if arguments.hex {
         return print(hexdump(snapshot).as_bytes());
     }
-    print(snapshot)?;
-    let breaks = arguments.lines || (!snapshot.ends_with(b"\n") && std::io::stdout().is_terminal());
-    print(if breaks { b"\n" } else { b"" })
+    print_value(snapshot, arguments.lines)
 }
 
 fn execute(

@@ -1,11 +1,14 @@
 //! A space of its own for each test, and processes that are waited for with a deadline.
 #![allow(dead_code)]
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 /// Generous: the machine may be busy with other tests.
 pub const DEADLINE: Duration = Duration::from_secs(120);
@@ -118,6 +121,20 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A terminal: where what it shows comes out, and what a process takes for it.
+pub fn terminal() -> (File, File) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let path = ptsname(&master, Vec::new()).unwrap();
+    let terminal = File::options()
+        .read(true)
+        .write(true)
+        .open(path.to_str().unwrap())
+        .unwrap();
+    (master.into(), terminal)
 }
 
 fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {

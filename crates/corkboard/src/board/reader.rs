@@ -121,13 +121,22 @@ impl Reader {
     }
 
     pub(super) fn open_with(space: &Space, name: &str, options: &Options) -> Result<Self> {
+        Self::attach(space, name, options, true)
+    }
+
+    /// An observer, whatever it is permitted: opening it changes nothing on the board.
+    pub(crate) fn observe(space: &Space, name: &str) -> Result<Self> {
+        Self::attach(space, name, &Options::new(), false)
+    }
+
+    fn attach(space: &Space, name: &str, options: &Options, takes_part: bool) -> Result<Self> {
         let files = Files::open(space, name, Protection::ReadOnly)?;
         options.check(&files, name)?;
         let board = Attached::new(space, name, &files, Protection::ReadOnly)?;
         let label = options.label_or_program();
         let (shape, generation) = (board.geometry.table(Role::Readers), board.generation);
         let table = match board.table(&files, Role::Readers) {
-            Ok(_) if !board.is_mapped => None,
+            Ok(_) if !(takes_part && board.is_mapped) => None,
             Ok(file) => Table::claim(file, shape, generation, &label)
                 .map_err(|errno| board.os("open", errno))?,
             Err(error) if error.kind() == ErrorKind::PermissionDenied => None,

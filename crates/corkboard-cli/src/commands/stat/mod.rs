@@ -6,10 +6,10 @@ mod lock;
 
 use std::time::SystemTime;
 
-use corkboard::Space;
+use corkboard::{ErrorKind, Space};
 
 use crate::exit::Outcome;
-use crate::object::{Object, ObjectKind, kind_of};
+use crate::object::{Object, ObjectKind, absent, kind_of};
 use crate::output::{harmless, print_json, print_styled, time};
 
 /// Tell everything about an object: its state, its files, and who is attached.
@@ -42,7 +42,12 @@ pub fn run(arguments: Arguments) -> Outcome {
     let space = Space::user()?;
     let name = &arguments.name;
     let kind = kind_of(&space, arguments.kind, name)?;
-    let object = Object::look(&space, kind, name)?;
+    let object = match Object::look(&space, kind, name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(absent(&space, kind, name));
+        }
+        object => object?,
+    };
     if arguments.json {
         return match &object {
             Object::Board(stat) => print_json(&board::json(name, stat)),

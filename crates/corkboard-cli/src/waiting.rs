@@ -1,0 +1,123 @@
+//! Waiting for something, and noticing meanwhile that nobody wants it any more.
+
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use corkboard::wait::Notifier;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::low_level::{emulate_default_handler, pipe};
+
+use crate::child::ignored_signals;
+use crate::exit::{Failure, Outcome};
+
+/// What asks a process to end.
+const REQUESTS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+
+/// Why a wait is over.
+pub enum Woken {
+    /// There may be something new.
+    News,
+    /// Nobody reads standard output any more.
+    OutputGone,
+    /// Somebody asked this process to end; [`Requests::obey`] does.
+    Request,
+}
+
+/// Requests to end. While this process waits they are held back, so that it can let go of what it
+/// has: a reader that was ended would leave its entry, and may keep a slot from being used. At any
+/// other time they end the process at once.
+pub struct Requests {
+    pipe: UnixStream,
+    signal: Arc<AtomicUsize>,
+    end_at_once: Arc<AtomicBool>,
+}
+
+impl Requests {
+    pub fn new() -> Result<Self, Failure> {
+        let failed = |source| Failure::Io("cannot listen to signals".into(), source);
+        let (pipe, sender) = UnixStream::pair().map_err(failed)?;
+        let requests = Self {
+            pipe,
+            signal: Arc::default(),
+            end_at_once: Arc::new(true.into()),
+        };
+        let ignored = ignored_signals();
+        for signal in REQUESTS.into_iter().filter(|signal| !ignored(*signal)) {
+            let number = signal.unsigned_abs() as usize;
+            let sender = sender.try_clone().map_err(failed)?;
+            // In this order.
+            flag::register_conditional_default(signal, requests.end_at_once.clone())
+                .and_then(|_| flag::register_usize(signal, requests.signal.clone(), number))
+                .and_then(|_| pipe::register(signal, sender))
+                .map_err(failed)?;
+        }
+        Ok(requests)
+    }
+
+    /// Waits for something new; if this process `prints`, also for the end of whom it prints for.
+    pub fn wait(&self, news: &Notifier, prints: bool) -> Result<Woken, Failure> {
+        self.end_at_once.store(false, Ordering::SeqCst);
+        let woken = self.poll(news, prints);
+        self.end_at_once.store(true, Ordering::SeqCst);
+        match self.signal.load(Ordering::SeqCst) {
+            0 => woken,
+            _ => Ok(Woken::Request),
+        }
+    }
+
+    fn poll(&self, news: &Notifier, prints: bool) -> Result<Woken, Failure> {
+        let output = std::io::stdout();
+        let output = output.as_fd();
+        let mut fds = vec![
+            PollFd::new(&self.pipe, PollFlags::IN),
+            PollFd::new(news, PollFlags::IN),
+        ];
+        if prints {
+            // Without asking for anything: what is told all the same is its end.
+            fds.push(PollFd::new(&output, PollFlags::empty()));
+        }
+        loop {
+            match poll(&mut fds, None) {
+                Err(Errno::INTR) => continue,
+                result => result.map_err(cannot_wait)?,
+            };
+            let [request, news, ..] = &fds[..] else {
+                unreachable!("there are at least two");
+            };
+            return Ok(if !request.revents().is_empty() {
+                Woken::Request
+            } else if !news.revents().is_empty() {
+                Woken::News
+            } else {
+                Woken::OutputGone
+            });
+        }
+    }
+
+    /// Ends as the request asks for, for whoever started this process to see.
+    pub fn obey(self) -> Outcome {
+        let signal = i32::try_from(self.signal.load(Ordering::SeqCst)).unwrap_or(SIGTERM);
+        emulate_default_handler(signal)
+            .map_err(|source| Failure::Io("cannot end as asked".into(), source))
+    }
+}
+
+/// Whether nobody reads standard output any more.
+pub fn is_output_gone() -> Result<bool, Failure> {
+    let output = std::io::stdout();
+    let output = output.as_fd();
+    let mut fds = [PollFd::new(&output, PollFlags::empty())];
+    match poll(&mut fds, Some(&Timespec::default())) {
+        Err(Errno::INTR) => Ok(false),
+        result => Ok(result.map_err(cannot_wait)? > 0),
+    }
+}
+
+fn cannot_wait(errno: Errno) -> Failure {
+    Failure::Io("cannot wait".into(), errno.into())
+}
