@@ -180,6 +180,7 @@ impl Lock for Polling {
 /// A robust mutex of the C library in shared memory: it survives its owner, and has no readers.
 pub struct RobustMutex {
     map: MmapMut,
+    is_held: bool,
 }
 
 impl RobustMutex {
@@ -191,7 +192,10 @@ impl RobustMutex {
         file.set_len(4096)?;
         // SAFETY: nobody truncates the file; the mutex is used through the C library only.
         let map = unsafe { MmapMut::map_mut(&file)? };
-        let made = Self { map };
+        let made = Self {
+            map,
+            is_held: false,
+        };
         let state = made.state();
         match state.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
@@ -244,7 +248,10 @@ impl Lock for RobustMutex {
     fn acquire(&mut self) -> Result<bool> {
         // SAFETY: made in `open`.
         match unsafe { libc::pthread_mutex_lock(self.mutex()) } {
-            0 => Ok(true),
+            0 => {
+                self.is_held = true;
+                Ok(true)
+            }
             code => bail!("pthread_mutex_lock: {code}"),
         }
     }
@@ -252,8 +259,20 @@ impl Lock for RobustMutex {
     fn release(&mut self) -> Result<()> {
         // SAFETY: made in `open`, and locked by this thread.
         match unsafe { libc::pthread_mutex_unlock(self.mutex()) } {
-            0 => Ok(()),
+            0 => {
+                self.is_held = false;
+                Ok(())
+            }
             code => bail!("pthread_mutex_unlock: {code}"),
+        }
+    }
+}
+
+impl Drop for RobustMutex {
+    /// The thread's list of what it holds must not name memory that is gone.
+    fn drop(&mut self) {
+        if self.is_held {
+            let _ = self.release();
         }
     }
 }

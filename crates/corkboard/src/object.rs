@@ -19,7 +19,7 @@ use crate::name;
 use crate::space::{Access, Kind, Space};
 use crate::sync::Ordering;
 use crate::sys::map::{Inheritance, Mapping, Protection};
-use crate::sys::process::{Generation, no_fork};
+use crate::sys::process::{Generation, NoFork, no_fork};
 
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 /// How a directory of the space is opened: never through a symbolic link.
@@ -60,22 +60,32 @@ pub(crate) enum Removal {
 /// How long a remover waits for its turn. Nobody needs as long, but one may be stopped.
 const TURN_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Waits for the turn among those who remove an object. It ends when the file is closed.
-pub(crate) fn take_removers_turn(file: BorrowedFd<'_>, object: &str) -> Result<()> {
+/// Opens an object's file or directory and waits for the turn among those who remove it. The turn
+/// ends when the file is closed. As long as what comes with it is held, no child gets a copy.
+/// `None` when `open` finds nothing to take turns for.
+pub(crate) fn open_in_turn(
+    object: &str,
+    open: impl Fn() -> std::result::Result<Option<OwnedFd>, Errno>,
+) -> Result<Option<(OwnedFd, NoFork)>> {
     let deadline = Deadline::after(TURN_PATIENCE);
+    let failed = |errno| Error::os("remove", object, errno);
     loop {
-        match fs::flock(file, fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) if !deadline.left().is_zero() => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Err(Errno::AGAIN) => {
-                let cause = "another process is removing it and does not come to an end; continue or end that process (see lslocks)";
-                return Err(Error::new(ErrorKind::Conflict, "remove", object, cause));
-            }
-            Err(errno) => return Err(Error::os("remove", object, errno)),
+        let no_fork = no_fork();
+        let Some(file) = open().map_err(failed)? else {
+            return Ok(None);
+        };
+        match fs::flock(&file, fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some((file, no_fork))),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => return Err(failed(errno)),
         }
+        // Others may fork while we wait.
+        drop((file, no_fork));
+        if deadline.left().is_zero() {
+            let cause = "another process is removing it and does not come to an end; continue or end that process (see lslocks)";
+            return Err(Error::new(ErrorKind::Conflict, "remove", object, cause));
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -418,8 +428,6 @@ impl Single {
         let generation = Generation::current().map_err(failed)?;
         let parent = space.directory()?;
         let file_name = file_name(self.kind, name);
-        // A child would keep the locks taken here.
-        let _no_fork = no_fork();
         let found = fs::statat(&parent, &file_name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         match FileType::from_raw_mode(found.st_mode) {
             FileType::RegularFile => {}
@@ -431,9 +439,13 @@ impl Single {
             }
         }
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = fs::openat(&parent, &file_name, flags, Mode::empty()).map_err(failed)?;
         // Removers take turns, so that none deletes a successor of what it looked at.
-        take_removers_turn(file.as_fd(), &object)?;
+        let opened = open_in_turn(&object, || {
+            fs::openat(&parent, &file_name, flags, Mode::empty()).map(Some)
+        })?;
+        let Some((file, _no_fork)) = opened else {
+            return Err(failed(Errno::NOENT));
+        };
         let ours = fs::fstat(&file).map_err(failed)?;
         let now = fs::statat(&parent, &file_name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         if identity(&now) != identity(&ours) {

@@ -46,6 +46,43 @@ fn two_handles_of_one_process_exclude_each_other() {
     }
 }
 
+/// Whether somebody holds a byte of the file, as the kernel says.
+fn is_byte_held(path: &std::path::Path, byte: i64) -> bool {
+    use std::os::fd::AsRawFd as _;
+    let file = std::fs::OpenOptions::new();
+    let file = file.clone().read(true).write(true).open(path).unwrap();
+    let mut lock = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: byte,
+        l_len: 1,
+        l_pid: 0,
+    };
+    // SAFETY: `lock` is valid and outlives the call.
+    let status = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    assert_eq!(status, 0);
+    lock.l_type != libc::F_UNLCK as libc::c_short
+}
+
+#[test]
+fn who_does_not_wait_any_longer_claims_no_turn() {
+    const TURN: i64 = (1 << 41) + 2;
+    let scratch = Scratch::new();
+    let files = [
+        scratch.space().path().join("x.lock"),
+        scratch.0.join("file"),
+    ];
+    for ((mut a, mut b), file) in handles(&scratch).into_iter().zip(files) {
+        let guard = a.write().unwrap();
+        assert!(b.try_read().unwrap().is_none());
+        assert!(!is_byte_held(&file, TURN));
+        assert!(b.read_timeout(Duration::from_millis(5)).unwrap().is_none());
+        assert!(!is_byte_held(&file, TURN));
+        drop(guard);
+        assert!(b.try_read().unwrap().is_some());
+    }
+}
+
 #[test]
 fn a_forgotten_guard_is_given_back_by_the_next_lock_or_by_the_handle() {
     let scratch = Scratch::new();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::Scratch;
 use corkboard::board::{self, Options, Reader, Writer, WriterMode};
-use corkboard::{ErrorKind, Space};
+use corkboard::{ErrorKind, Kind, Space};
 
 /// How many processes to kill at random; more in the long run of the gate.
 fn kills() -> u32 {
@@ -286,4 +286,66 @@ fn neither_a_forked_child_nor_closed_descriptors_change_who_is_alive() {
     assert_eq!(writer.publish(b"after").unwrap(), 3);
     // SAFETY: as above.
     unsafe { libc::kill(child, libc::SIGKILL) };
+}
+
+#[test]
+fn boards_made_while_others_fork_belong_to_nobody_who_was_forked() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let forker = scope.spawn(|| {
+            let mut children = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                if children.len() == 200 {
+                    std::thread::yield_now();
+                    continue;
+                }
+                // SAFETY: the child only pauses until it is killed, at the latest when this
+                // thread ends.
+                let child = unsafe { libc::fork() };
+                if child == 0 {
+                    // SAFETY: as above.
+                    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+                    loop {
+                        // SAFETY: as above.
+                        unsafe { libc::pause() };
+                    }
+                }
+                children.push(child);
+            }
+            children
+        });
+        // Also when an assertion fails: the thread must come to its end.
+        struct Over<'a>(&'a AtomicBool);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let over = Over(&is_over);
+        let options = Options::new().capacity(5000);
+        for _ in 0..300 {
+            drop(options.writer(&space, "x").unwrap());
+            let reader = Reader::open(&space, "x").unwrap();
+            // A child on its way to another program has copies for a moment.
+            common::until(|| !reader.writer_alive());
+            drop(reader);
+            common::until(|| {
+                let stat = board::stat(&space, "x").unwrap();
+                let all = stat.readers.iter().chain(&stat.writers).flatten();
+                all.count() == 0
+            });
+            space.remove(Kind::Board, "x").unwrap();
+        }
+        drop(over);
+        for child in forker.join().unwrap() {
+            // SAFETY: children that this test started.
+            unsafe {
+                libc::kill(child, libc::SIGKILL);
+                libc::waitpid(child, std::ptr::null_mut(), 0);
+            }
+        }
+    });
 }

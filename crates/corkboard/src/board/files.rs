@@ -19,7 +19,7 @@ use crate::participants::lock_byte;
 use crate::space::{Kind, Space};
 use crate::sync::Ordering;
 use crate::sys::map::{Inheritance, Mapping, Protection};
-use crate::sys::process::Generation;
+use crate::sys::process::{Generation, no_fork};
 use crate::sys::{self, lock};
 
 /// Directories that are being taken apart begin with this.
@@ -117,6 +117,8 @@ impl Files {
     ) -> std::result::Result<Option<Beacon>, Errno> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let name = Role::Data.file_name();
+        // A child would keep the lock.
+        let _no_fork = no_fork();
         let file = fs::openat(&self.directory, name, flags, Mode::empty())?;
         if identity(&fs::fstat(&file)?) != self.identity {
             return Ok(None);
@@ -188,6 +190,8 @@ impl Files {
             );
             return Err(Error::new(ErrorKind::NoSpace, "create", object, cause));
         }
+        // A child would keep the lock that says that the builder is alive.
+        let _no_fork = no_fork();
         let (temporary, directory) = build_directory(&parent).map_err(failed)?;
         hook::point("create.directory");
         let result = (|| {
@@ -251,15 +255,17 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
     let failed = |errno| Error::os("remove", &object, errno);
     let parent = space.directory()?;
     let visible = directory_name(name);
-    let directory = match fs::openat(&parent, &visible, DIRECTORY, Mode::empty()) {
-        Err(Errno::NOTDIR | Errno::LOOP) if removal == Removal::Start => {
-            // Not a board, but it has a board's name.
-            return fs::unlinkat(&parent, &visible, AtFlags::empty()).map_err(failed);
-        }
-        directory => directory.map_err(failed)?,
-    };
     // Removers take turns, so that none renames a successor of the board it looked at.
-    object::take_removers_turn(directory.as_fd(), &object)?;
+    let opened = object::open_in_turn(&object, || {
+        match fs::openat(&parent, &visible, DIRECTORY, Mode::empty()) {
+            Err(Errno::NOTDIR | Errno::LOOP) if removal == Removal::Start => Ok(None),
+            directory => directory.map(Some),
+        }
+    });
+    let Some((directory, _no_fork)) = opened? else {
+        // Not a board, but it has a board's name.
+        return fs::unlinkat(&parent, &visible, AtFlags::empty()).map_err(failed);
+    };
     let ours = fs::fstat(&directory).map_err(failed)?;
     let now = fs::statat(&parent, &visible, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
     if identity(&ours) != identity(&now) {

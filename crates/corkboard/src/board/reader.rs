@@ -23,7 +23,7 @@ use crate::participants::Table;
 use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::sys::map::{Protection, prefetch_next_line};
-use crate::sys::process::WipedWord;
+use crate::sys::process::{WipedWord, no_fork};
 use crate::sys::watch::Watch;
 use crate::sys::{barrier, wait};
 
@@ -135,6 +135,8 @@ impl Reader {
         let board = Attached::new(space, name, &files, Protection::ReadOnly)?;
         let label = options.label_or_program();
         let (shape, generation) = (board.geometry.table(Role::Readers), board.generation);
+        // A child would keep the lock on the entry.
+        let no_fork = no_fork();
         let table = match board.table(&files, Role::Readers) {
             Ok(_) if !(takes_part && board.is_mapped) => None,
             Ok(file) => Table::claim(file, shape, generation, &label)
@@ -142,6 +144,7 @@ impl Reader {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
             Err(error) => return Err(error),
         };
+        drop(no_fork);
         let mut reader = Self {
             table: table.map(|(table, entry)| (Arc::new(table), entry)),
             seen: 0,
@@ -605,12 +608,18 @@ impl Reader {
             let found = self
                 .board()
                 .check_descriptor(sequence, |field| words[field / 8]);
+            // What is wrong with a slot that was overwritten or given back meanwhile is no damage.
+            let mut damage = None;
             if let Some(found) = found {
-                files.check_allocated(payload, found.len, &object)?;
-                let to = to
-                    .resized(found.len)
-                    .ok_or_else(|| self.board().no_memory(READ, found.len))?;
-                read_at(&files.data, to, payload, &object)?;
+                match files.check_allocated(payload, found.len, &object) {
+                    Ok(()) => {
+                        let to = to
+                            .resized(found.len)
+                            .ok_or_else(|| self.board().no_memory(READ, found.len))?;
+                        read_at(&files.data, to, payload, &object)?;
+                    }
+                    Err(error) => damage = Some(error),
+                }
             }
             fence(Ordering::SeqCst);
             let mut stamp = [0];
@@ -618,6 +627,9 @@ impl Reader {
             if stamp[0] != sequence {
                 self.retries += 1;
                 continue;
+            }
+            if let Some(damage) = damage {
+                return Err(damage);
             }
             self.seen = sequence;
             self.watch();

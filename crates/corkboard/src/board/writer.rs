@@ -29,6 +29,7 @@ use crate::space::Space;
 use crate::sync::Ordering;
 use crate::sys::barrier::{self, Side};
 use crate::sys::map::Protection;
+use crate::sys::process::no_fork;
 use crate::sys::{lock, wait};
 
 /// After so many publications that nobody waited for, readers that sleep again pay for the fence.
@@ -141,10 +142,13 @@ impl Writer {
             generation,
         )
         .map_err(failed)?;
+        // A child would keep the lock on the entry.
+        let no_fork = no_fork();
         let control = board.table(files, Role::Control)?;
         let label = options.label_or_program();
         let claimed = Table::claim(control, geometry.table(Role::Control), generation, &label)
             .map_err(failed)?;
+        drop(no_fork);
         let Some((control, entry)) = claimed else {
             let cause = format!("all {WRITER_ENTRIES} writers' entries are in use; close a writer");
             return Err(board.error(ErrorKind::Full, "open", cause));
@@ -181,7 +185,8 @@ impl Writer {
         if writer.has_turn() {
             writer.take_turn()?;
         }
-        let beacon = files.light_beacon(entry, generation).map_err(failed)?;
+        // What goes wrong with it may go well later.
+        let beacon = files.light_beacon(entry, generation).unwrap_or(None);
         writer.set_beacon(beacon);
         Ok(writer)
     }
@@ -463,6 +468,8 @@ impl Writer {
         // Pairs with the Acquire loads in `Reader`.
         let word = pack(slot, sequence);
         latest.store(word, Ordering::Release);
+        // A waiter that has our fence made relies on it that this store comes before what follows.
+        barrier::in_order();
         hook::point("publish.latest");
         let [waiting, fenced] = self.readers.wake_words();
         let is_fenced = protocol::is_fenced(fenced.load(Ordering::Relaxed));

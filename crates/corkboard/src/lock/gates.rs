@@ -258,9 +258,13 @@ impl Gates {
             deadline,
             || SLICE,
             Note::AwaitsRead,
-            |_| {
+            |last| {
                 if attempt()? {
                     return Ok(true);
+                }
+                if last == Last::Yes {
+                    // Who does not wait claims nothing.
+                    return Ok(false);
                 }
                 // Said again each time: a writer that saw no claim a moment ago may have said so.
                 if lock::try_share(file, TURN)? {

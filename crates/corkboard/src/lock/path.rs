@@ -116,11 +116,10 @@ fn open_or_create(path: &Path, access: Access) -> Result<(OwnedFd, bool)> {
             Err(errno) => return Err(failed(errno)),
         }
         let created = match create_whole(path, access) {
-            // Not every file system has files without names.
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
-                create_empty(path, access)
-            }
-            created => created,
+            Ok(file) => Ok(file),
+            Err(Errno::EXIST) => Err(Errno::EXIST),
+            // Not every file system has files without names, or gives them one.
+            Err(_) => create_empty(path, access),
         };
         match created {
             Ok(file) => return Ok((file, true)),

@@ -3,8 +3,8 @@
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
@@ -165,6 +165,8 @@ impl ParentsFile {
         let mut open_files = no_fork();
         let (fd, more) = open()?;
         let listed = ListedFile::of(fd.as_raw_fd());
+        // Who had this number before no longer does.
+        open_files.retain(|file| file.fd != listed.fd);
         open_files.push(listed);
         let file = Self {
             fd: ManuallyDrop::new(fd),
@@ -195,9 +197,9 @@ impl Drop for ParentsFile {
         let mut open_files = no_fork();
         if let Some(index) = open_files.iter().position(|file| *file == self.listed) {
             open_files.swap_remove(index);
+            // Before a fork can come in between.
+            self.listed.close();
         }
-        // Before a fork can come in between.
-        self.listed.close();
     }
 }
 
@@ -208,12 +210,21 @@ pub(crate) struct ListedFile {
     fd: RawFd,
     device: u64,
     inode: u64,
+    /// Tells it from another one on the same file, under the same number.
+    serial: u64,
 }
 
 impl ListedFile {
     fn of(fd: RawFd) -> Self {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
         let (device, inode) = identity_of(fd).unwrap_or_default();
-        Self { fd, device, inode }
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        Self {
+            fd,
+            device,
+            inode,
+            serial,
+        }
     }
 
     /// Closes the descriptor, if it is still this file's. May run in a fork's child.
@@ -234,23 +245,27 @@ fn identity_of(fd: RawFd) -> Option<(u64, u64)> {
     stat.map(|stat| (stat.st_dev, stat.st_ino))
 }
 
+/// While this is held, `fork` waits in every thread.
+pub(crate) type NoFork = MutexGuard<'static, Vec<ListedFile>>;
+
 /// The files that a fork's child closes.
 static OPEN_FILES: Mutex<Vec<ListedFile>> = Mutex::new(Vec::new());
 
 /// While this is held, `fork` waits in every thread. Who opens a file and closes it again within
 /// leaves no copy of it in a child.
-pub(crate) fn no_fork() -> MutexGuard<'static, Vec<ListedFile>> {
-    static INSTALLED: Once = Once::new();
-    INSTALLED.call_once(|| {
+pub(crate) fn no_fork() -> NoFork {
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    // Not a `Once`: the child of a fork would wait for a thread that it does not have.
+    if !INSTALLED.swap(true, Ordering::Relaxed) {
         // SAFETY: the three functions meet the rules for what runs around a fork, see there. It
         // fails only without memory; then children keep the files.
         unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
-    });
+    }
     OPEN_FILES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The lock on the list during a fork.
-struct DuringFork(UnsafeCell<Option<MutexGuard<'static, Vec<ListedFile>>>>);
+struct DuringFork(UnsafeCell<Option<NoFork>>);
 
 // SAFETY: only the forking thread uses it, from `before_fork`, which takes the lock, until
 // `in_parent` or `in_child` gives the lock back.
