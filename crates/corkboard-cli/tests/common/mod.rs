@@ -59,8 +59,17 @@ impl Scratch {
         serde_json::from_str(&self.text(arguments)).unwrap()
     }
 
+    /// Starts the command with signals as a terminal's shell leaves them: whoever started the tests
+    /// may have had some ignored.
     pub fn start(&self, arguments: &[&str]) -> Running {
-        Running::of(self.command(arguments))
+        let mut command = Command::new("env");
+        command
+            .arg("--default-signal=HUP,INT,QUIT,TERM")
+            .arg(env!("CARGO_BIN_EXE_corkboard"))
+            .args(arguments)
+            .env("CORKBOARD_DIR", &self.0)
+            .env_remove("CLICOLOR_FORCE");
+        Running::of(command)
     }
 }
 
