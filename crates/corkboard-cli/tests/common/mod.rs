@@ -21,9 +21,13 @@ impl Scratch {
         Self(PathBuf::from(path))
     }
 
+    /// The command, with signals as a terminal's shell leaves them: whoever started the tests may
+    /// have had some ignored.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_corkboard"));
+        let mut command = Command::new("env");
         command
+            .arg("--default-signal=HUP,INT,QUIT,TERM")
+            .arg(env!("CARGO_BIN_EXE_corkboard"))
             .args(arguments)
             .env("CORKBOARD_DIR", &self.0)
             .env_remove("CLICOLOR_FORCE");
@@ -59,17 +63,8 @@ impl Scratch {
         serde_json::from_str(&self.text(arguments)).unwrap()
     }
 
-    /// Starts the command with signals as a terminal's shell leaves them: whoever started the tests
-    /// may have had some ignored.
     pub fn start(&self, arguments: &[&str]) -> Running {
-        let mut command = Command::new("env");
-        command
-            .arg("--default-signal=HUP,INT,QUIT,TERM")
-            .arg(env!("CARGO_BIN_EXE_corkboard"))
-            .args(arguments)
-            .env("CORKBOARD_DIR", &self.0)
-            .env_remove("CLICOLOR_FORCE");
-        Running::of(command)
+        Running::of(self.command(arguments))
     }
 }
 
