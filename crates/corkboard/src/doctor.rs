@@ -425,16 +425,36 @@ impl Space {
         if mode == mend {
             return;
         }
+        findings.push(self.loose(kind, name, instance, None, mode, mend));
+    }
+
+    /// A file with `mode` that should have `mend`: a board's in this role, or an object's only one.
+    fn loose(
+        &self,
+        kind: Kind,
+        name: &str,
+        instance: u64,
+        role: Option<Role>,
+        mode: u32,
+        mend: u32,
+    ) -> Finding {
+        let file = role.map_or("its file", Role::file_name);
+        let message = format!(
+            "{file} has mode {mode:04o}, which lets in more than {mend:04o} does; take the rest away"
+        );
         let repair = Repair::Restrict {
             kind,
             name: name.to_owned(),
             instance,
-            role: None,
+            role,
             mode: mend,
         };
-        let message = wrong_mode("its file", mode, mend);
-        let subject = object::label(kind, name);
-        findings.push(self.finding(Problem::WrongMode, subject, message, repair));
+        self.finding(
+            Problem::WrongMode,
+            object::label(kind, name),
+            message,
+            repair,
+        )
     }
 
     fn dead(
@@ -496,15 +516,7 @@ impl Space {
             if mode == mend {
                 continue;
             }
-            let message = wrong_mode(role.file_name(), mode, mend);
-            let repair = Repair::Restrict {
-                kind: Kind::Board,
-                name: name.to_owned(),
-                instance,
-                role: Some(role),
-                mode: mend,
-            };
-            findings.push(self.finding(Problem::WrongMode, files::object(name), message, repair));
+            findings.push(self.loose(Kind::Board, name, instance, Some(role), mode, mend));
         }
     }
 
@@ -542,12 +554,6 @@ impl Space {
             findings.push(self.finding(Problem::RemoveIpc, path, message, repair));
         }
     }
-}
-
-fn wrong_mode(file: &str, mode: u32, mend: u32) -> String {
-    format!(
-        "{file} has mode {mode:04o}, which lets in more than {mend:04o} does; take the rest away"
-    )
 }
 
 /// Whether logind's configuration says that objects outlive sessions.

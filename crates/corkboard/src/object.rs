@@ -27,6 +27,12 @@ pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
+/// How a file that others may have put there is opened, whether for reading or writing: through no
+/// link, and not held up by a pipe in its place.
+pub(crate) const FOUND_FILE: OFlags = OFlags::NOFOLLOW
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY);
 /// What is being built begins with this.
 pub(crate) const BUILDING: &str = ".new-";
 
@@ -122,8 +128,7 @@ pub(crate) fn open_file(
         Protection::ReadOnly => OFlags::RDONLY,
         Protection::ReadWrite => OFlags::RDWR,
     };
-    // Without NONBLOCK, a pipe in the file's place would hold us up.
-    let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = access | FOUND_FILE;
     let file =
         fs::openat(directory, file_name, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::LOOP => problem("is a symbolic link"),
@@ -388,13 +393,10 @@ impl Single {
         result.map_err(failed)
     }
 
-    /// Makes sure that all of the file has memory, so that touching it cannot fail.
-    pub(crate) fn check_memory(
-        self,
-        file: &OwnedFd,
-        generation: Generation,
-    ) -> std::result::Result<(), Errno> {
-        self.map(file, generation).map(|_| ())
+    /// Makes sure that all of the file has memory, so that touching it cannot fail: somebody may
+    /// have made holes in it.
+    pub(crate) fn allocate(self, file: &OwnedFd) -> std::result::Result<(), Errno> {
+        fs::fallocate(file, FallocateFlags::empty(), 0, self.len as u64)
     }
 
     /// Maps the file for writing, with memory behind all of it.
@@ -403,13 +405,9 @@ impl Single {
         file: &OwnedFd,
         generation: Generation,
     ) -> std::result::Result<Mapping, Errno> {
+        self.allocate(file)?;
         let (writable, inherit) = (Protection::ReadWrite, Inheritance::Child);
-        let mapping = Mapping::new(file.as_fd(), self.len, writable, inherit, generation)?;
-        match mapping.populate(0, self.len, writable) {
-            // A hole in it, and no memory left to fill it.
-            Err(Errno::FAULT | Errno::NOMEM) => Err(Errno::NOSPC),
-            result => result.map(|()| mapping),
-        }
+        Mapping::new(file.as_fd(), self.len, writable, inherit, generation)
     }
 
     /// Removes the object. `close` makes sure of the open file that nobody uses it in a way that
@@ -438,7 +436,7 @@ impl Single {
                 return fs::unlinkat(&parent, &file_name, AtFlags::empty()).map_err(failed);
             }
         }
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let flags = OFlags::RDWR | FOUND_FILE;
         // Removers take turns, so that none deletes a successor of what it looked at.
         let opened = open_in_turn(&object, || {
             fs::openat(&parent, &file_name, flags, Mode::empty()).map(Some)
@@ -523,10 +521,7 @@ fn delete_to(
 }
 
 /// How a file or directory under a temporary name is opened to look at its lock.
-const TEMPORARY: OFlags = OFlags::RDONLY
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::CLOEXEC);
+const TEMPORARY: OFlags = OFlags::RDONLY.union(FOUND_FILE);
 
 /// Deletes what its builder or remover left behind, unless that process is alive.
 pub(crate) fn sweep(parent: BorrowedFd<'_>, temporary: &str) -> std::result::Result<bool, Errno> {

@@ -187,14 +187,7 @@ fn read_as_another_user(space: &str) {
 #[ignore = "needs root, to become another user"]
 fn another_user_with_read_permission_reads_and_waits() {
     let scratch = Scratch::new();
-    let path = scratch.0.join("everyone");
-    use std::os::unix::fs::PermissionsExt;
-    let open = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&scratch.0, open).unwrap();
-    let space = Space::options()
-        .access(Access::Everyone)
-        .open(&path)
-        .unwrap();
+    let space = space_for_everyone(&scratch);
     let mut writers = [("small", 64), ("large", 5000)].map(|(name, capacity)| {
         let options = Options::new().capacity(capacity).readers(Access::Everyone);
         let mut writer = options.writer(&space, name).unwrap();
@@ -202,7 +195,7 @@ fn another_user_with_read_permission_reads_and_waits() {
         writer
     });
     let private = Options::new().writer(&space, "private").unwrap();
-    let mut child = start("another user", &path);
+    let mut child = start("another user", space.path());
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     for writer in &mut writers {
         while lines.next().expect("it waits").unwrap() != "waiting" {}
@@ -214,6 +207,16 @@ fn another_user_with_read_permission_reads_and_waits() {
 }
 
 /// Gives up all rights of root, for the whole process.
+/// A space that every user may use, and come to.
+fn space_for_everyone(scratch: &Scratch) -> Space {
+    use std::os::unix::fs::PermissionsExt;
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&scratch.0, open).unwrap();
+    let path = scratch.0.join("everyone");
+    let options = Space::options().access(Access::Everyone);
+    options.open(path).unwrap()
+}
+
 fn become_nobody() {
     // SAFETY: no pointers but null.
     unsafe {
@@ -227,12 +230,8 @@ fn become_nobody() {
 #[ignore = "needs root, to become another user"]
 fn a_removal_that_is_refused_leaves_the_object_alive() {
     let scratch = Scratch::new();
-    use std::os::unix::fs::PermissionsExt;
-    let open = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&scratch.0, open).unwrap();
-    let path = scratch.0.join("everyone");
     let everyone = Access::Everyone;
-    let space = Space::options().access(everyone).open(&path).unwrap();
+    let space = space_for_everyone(&scratch);
     let options = Options::new().readers(everyone).writers(everyone);
     let mut writer = options.writer(&space, "x").unwrap();
     let mut reader = Reader::open(&space, "x").unwrap();
@@ -485,17 +484,13 @@ fn remove_what_is_anothers(space: &str) {
 #[test]
 #[ignore = "needs root, to become another user"]
 fn a_refused_removal_leaves_a_lock_and_an_event_as_they_were() {
-    use std::os::unix::fs::PermissionsExt;
     let scratch = Scratch::new();
-    let open = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&scratch.0, open).unwrap();
-    let path = scratch.0.join("everyone");
     let everyone = Access::Everyone;
-    let space = Space::options().access(everyone).open(&path).unwrap();
+    let space = space_for_everyone(&scratch);
     let options = lock::Options::new().access(everyone);
     let mut ours = options.open(&space, "x").unwrap();
     let event = Event::create_for(&space, "x", Reset::Auto, everyone).unwrap();
-    let output = start("remove what is another's", &path).wait_with_output();
+    let output = start("remove what is another's", space.path()).wait_with_output();
     let said = String::from_utf8(output.unwrap().stdout).unwrap();
     assert!(said.contains("done"), "{said}");
     drop(ours.write().unwrap());

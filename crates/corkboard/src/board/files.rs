@@ -12,7 +12,7 @@ use super::{Access, Options};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
 use crate::name;
-use crate::object::{self, BUILDING, DIRECTORY, Identity, NEW_FILE, Removal};
+use crate::object::{self, BUILDING, DIRECTORY, FOUND_FILE, Identity, NEW_FILE, Removal};
 use crate::object::{check_live, damaged, delete, identity, mode_bits, random};
 use crate::object::{require_tmpfs, write_new_file};
 use crate::participants::lock_byte;
@@ -115,7 +115,7 @@ impl Files {
         entry: usize,
         generation: Generation,
     ) -> std::result::Result<Option<Beacon>, Errno> {
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let flags = OFlags::RDWR | FOUND_FILE;
         let name = Role::Data.file_name();
         // A child would keep the lock.
         let _no_fork = no_fork();

@@ -22,14 +22,13 @@ use std::time::{Duration, Instant};
 
 use rustix::fs;
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::Access;
 use super::bells::{Bell, Bells};
 use super::layout::{BODY, FILE, GATE, SHAPE, TURN};
 use super::path::{self, AtPath};
 use super::stat::remove;
-use crate::clock::Deadline;
+use crate::clock::{Deadline, wall_ns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{STATE, STATE_LIVE};
 use crate::hook;
@@ -125,7 +124,7 @@ impl Gates {
             if identity(&other.stat) != identity(&stat) {
                 return Err(failed(Errno::NOENT));
             }
-            FILE.check_memory(&other.file, generation).map_err(failed)?;
+            FILE.allocate(&other.file).map_err(failed)?;
             let claimed = Table::claim(other.file, SHAPE, generation, label).map_err(failed)?;
             let (table, entry) = match claimed {
                 Some((table, entry)) => (table, Some(entry)),
@@ -250,8 +249,9 @@ impl Gates {
             let is_gated = bells.is_gated() && lock::is_locked(file, GATE, 1)?;
             Ok(!is_gated && lock::try_share(file, BODY)?)
         };
-        if attempt().map_err(|errno| self.failed(errno))? {
-            return Ok(true);
+        let has_it = attempt().map_err(|errno| self.failed(errno))?;
+        if has_it || matches!(deadline, Deadline::Now) {
+            return Ok(has_it);
         }
         let has_it = self.wait(
             Bell::Gate,
@@ -263,7 +263,7 @@ impl Gates {
                     return Ok(true);
                 }
                 if last == Last::Yes {
-                    // Who does not wait claims nothing.
+                    // Who does not wait any longer claims nothing.
                     return Ok(false);
                 }
                 // Said again each time: a writer that saw no claim a moment ago may have said so.
@@ -273,10 +273,8 @@ impl Gates {
                 Ok(false)
             },
         );
-        if !matches!(deadline, Deadline::Now) {
-            let _ = lock::unlock(file, TURN);
-            bells.ring(file, Bell::Gate);
-        }
+        let _ = lock::unlock(file, TURN);
+        bells.ring(file, Bell::Gate);
         has_it
     }
 
@@ -394,11 +392,9 @@ impl Gates {
             ..
         } = &self.origin
         {
-            let now = clock_gettime(ClockId::RealtimeCoarse);
-            let micros = now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000;
             let word = match note {
                 Note::Idle => 0,
-                note => micros << NOTE_BITS | note as u64,
+                note => (wall_ns() / 1_000) << NOTE_BITS | note as u64,
             };
             table.pin(*entry).store(word, Ordering::Relaxed);
         }
@@ -438,17 +434,17 @@ impl Gates {
         self.check_live()?;
         let changed = (stat.st_ctime, stat.st_ctime_nsec as i64);
         if stat.st_nlink > 0 {
-            // A file in a space moves only by itself, which changes its time. At another path,
-            // a directory above it may have been replaced.
-            let is_named = matches!(self.origin, Origin::Named { .. });
-            if is_named && self.changed == Some(changed) {
+            if self.changed == Some(changed) {
                 return Ok(true);
             }
             if self.is_at_path() {
-                let now = clock_gettime(ClockId::Realtime);
-                let age = Duration::new(now.tv_sec.max(0) as u64, now.tv_nsec as u32)
-                    .saturating_sub(Duration::new(changed.0.max(0) as u64, changed.1 as u32));
-                self.changed = (age > CLOCK_TICK).then_some(changed);
+                // A file in a space moves only by itself, which changes its time. At another path,
+                // a directory above it may have been replaced.
+                if let Origin::Named { .. } = self.origin {
+                    let since = Duration::new(changed.0.max(0) as u64, changed.1 as u32);
+                    let age = Duration::from_nanos(wall_ns()).saturating_sub(since);
+                    self.changed = (age > CLOCK_TICK).then_some(changed);
+                }
                 return Ok(true);
             }
         }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::Access;
 use super::bells::{PAGE, PAGE_LEN, begins_as_page};
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::{Identity, identity, mode_bits};
+use crate::object::{FOUND_FILE, Identity, NEW_FILE, identity, mode_bits};
 use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::{Generation, ParentsFile};
 
@@ -62,11 +62,6 @@ pub(super) fn open(path: &Path, access: Access) -> Result<AtPath> {
     })
 }
 
-const FLAGS: OFlags = OFlags::NOFOLLOW
-    .union(OFlags::CLOEXEC)
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOCTTY);
-
 /// Maps the page through a description of its own: a mapping keeps its description open, and with
 /// it all locks, when the program closes the descriptor.
 fn map_page(
@@ -79,7 +74,7 @@ fn map_page(
         true => (OFlags::RDWR, Protection::ReadWrite),
         false => (OFlags::RDONLY, Protection::ReadOnly),
     };
-    let file = fs::openat(CWD, path, FLAGS | access, Mode::empty()).ok()?;
+    let file = fs::openat(CWD, path, FOUND_FILE | access, Mode::empty()).ok()?;
     if identity(&fs::fstat(&file).ok()?) != identity(stat) {
         return None;
     }
@@ -106,11 +101,11 @@ fn open_or_create(path: &Path, access: Access) -> Result<(OwnedFd, bool)> {
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(failed(errno)),
         }
-        match fs::openat(CWD, path, FLAGS | OFlags::RDWR, Mode::empty()) {
+        match fs::openat(CWD, path, FOUND_FILE | OFlags::RDWR, Mode::empty()) {
             Ok(file) => return Ok((file, true)),
             Err(Errno::NOENT) => {}
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
-                let file = fs::openat(CWD, path, FLAGS | OFlags::RDONLY, Mode::empty());
+                let file = fs::openat(CWD, path, FOUND_FILE | OFlags::RDONLY, Mode::empty());
                 return Ok((file.map_err(failed)?, false));
             }
             Err(errno) => return Err(failed(errno)),
@@ -150,8 +145,7 @@ fn create_whole(path: &Path, access: Access) -> std::result::Result<OwnedFd, Err
 
 /// Makes an empty file, which has no page and never gets one.
 fn create_empty(path: &Path, access: Access) -> std::result::Result<OwnedFd, Errno> {
-    let new = FLAGS | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-    let file = fs::openat(CWD, path, new, Mode::from_raw_mode(0o600))?;
+    let file = fs::openat(CWD, path, NEW_FILE, Mode::from_raw_mode(0o600))?;
     if access != Access::Owner {
         fs::fchmod(&file, Mode::from_raw_mode(mode_bits(access, 0o6)))?;
     }
