@@ -2,14 +2,12 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::sys::clock;
 
-/// The wall clock now, in nanoseconds since 1970: the kernel's coarse one, which publications carry
+/// The wall clock now, in nanoseconds since 1970: the coarse one, which publications carry
 /// as well, so that none seems to be older than its board.
 pub(crate) fn wall_ns() -> u64 {
-    let now = clock_gettime(ClockId::RealtimeCoarse);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000) + now.tv_nsec as u64
+    clock::wall_coarse()
 }
 
 /// A moment on the wall clock, from nanoseconds since 1970; `None` for 0.

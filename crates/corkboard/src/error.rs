@@ -123,9 +123,9 @@ impl Error {
     pub(crate) fn os(
         operation: &'static str,
         object: impl Into<String>,
-        errno: rustix::io::Errno,
+        errno: crate::sys::Errno,
     ) -> Self {
-        use rustix::io::Errno;
+        use crate::sys::Errno;
         let (kind, remedy) = match errno {
             Errno::NOENT => (ErrorKind::NotFound, "it does not exist"),
             Errno::EXIST => (ErrorKind::AlreadyExists, "it exists already"),
@@ -149,11 +149,6 @@ impl Error {
     pub(crate) fn during(mut self, operation: &'static str) -> Self {
         self.0.operation = operation;
         self
-    }
-
-    /// The object's name.
-    pub(crate) fn object(&self) -> &str {
-        &self.0.object
     }
 
     /// Why it failed and what to do, without what was tried on which object.

@@ -8,6 +8,7 @@ pub(crate) const VERSION: u64 = 3;
 
 /// A header's length in bytes.
 pub(crate) const HEADER_LEN: usize = 192;
+#[cfg(target_os = "linux")]
 const INSTANCE: usize = 16;
 /// Words that each kind of file uses as it likes, from this offset on.
 pub(crate) const OWN: usize = 32;
@@ -78,6 +79,7 @@ impl Header {
 }
 
 /// The instance that a header states, whatever else is in it.
+#[cfg(target_os = "linux")]
 pub(crate) fn instance(bytes: &[u8; HEADER_LEN]) -> u64 {
     let (_, rest) = bytes.split_at(INSTANCE);
     rest.first_chunk()

@@ -3,7 +3,7 @@
 /// Ends this process with SIGKILL when the environment variable `CORKBOARD_TEST_KILL_AT` names
 /// this point, or stops it with SIGSTOP when `CORKBOARD_TEST_STOP_AT` does: `name` at its first
 /// passing, `name:3` at its third.
-#[cfg(feature = "test-hooks")]
+#[cfg(all(feature = "test-hooks", target_os = "linux"))]
 pub(crate) fn point(name: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,7 +41,7 @@ pub(crate) fn point(name: &str) {
     }
 }
 
-/// Nothing, outside tests.
-#[cfg(not(feature = "test-hooks"))]
+/// Nothing, outside tests, and on systems without signals.
+#[cfg(not(all(feature = "test-hooks", target_os = "linux")))]
 #[inline(always)]
 pub(crate) fn point(_name: &str) {}

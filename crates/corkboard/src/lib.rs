@@ -39,8 +39,8 @@
 //! # Platforms
 //! Linux 5.14 or later, objects on tmpfs.
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("corkboard supports Linux only for now");
+#[cfg(not(any(target_os = "linux", windows)))]
+compile_error!("corkboard supports Linux and Windows");
 
 pub mod board;
 mod clock;

@@ -5,10 +5,7 @@
 //! until it is unmapped or the process ends. An entry whose byte can be locked is free, whatever
 //! is written in it; who claims it resets it. The PID in it is for people, never an identity.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::SystemTime;
-
-use rustix::io::Errno;
 
 use crate::board::layout::WAITING;
 use crate::board::protocol;
@@ -17,9 +14,10 @@ use crate::error::Error;
 use crate::hook;
 use crate::object::read_words_at;
 use crate::sync::{AtomicU64, Ordering};
-use crate::sys::lock;
+use crate::sys::file::File;
 use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::Generation;
+use crate::sys::{Errno, lock};
 
 /// One more than the highest entry ever claimed.
 pub(crate) const HIGH: usize = 384;
@@ -82,14 +80,14 @@ impl Record {
 
 /// The entries in use, and what dead holders left in others: read without mapping the file, which
 /// a stranger may cut short at any time.
-pub(crate) fn list(file: &OwnedFd, shape: Shape, object: &str) -> Result<Vec<Listed>, Error> {
+pub(crate) fn list(file: &File, shape: Shape, object: &str) -> Result<Vec<Listed>, Error> {
     let mut words = vec![0; Shape::len_bytes(shape.entries) / 8];
     read_words_at(file, &mut words, 0, object)?;
     let used = usize::try_from(words[HIGH / 8]).unwrap_or(usize::MAX);
     let (entries, _) = words[ENTRIES / 8..].as_chunks::<ENTRY_WORDS>();
     let mut listed = Vec::new();
     for (entry, words) in entries.iter().enumerate().take(used) {
-        let is_alive = lock::is_locked(file.as_fd(), lock_byte(entry), 1)
+        let is_alive = lock::is_locked(file, lock_byte(entry), 1)
             .map_err(|errno| Error::os("look at", object, errno))?;
         if is_alive || words.iter().any(|word| *word != 0) {
             listed.push(Listed {
@@ -141,15 +139,15 @@ pub(crate) struct Record {
 impl Table {
     /// Maps the table and claims a free entry; `None` when every entry's holder is alive.
     pub(crate) fn claim(
-        file: OwnedFd,
+        file: File,
         shape: Shape,
         generation: Generation,
         label: &str,
     ) -> Result<Option<(Self, usize)>, Errno> {
         let protection = Protection::ReadWrite;
-        let table = Self::map(file.as_fd(), shape, protection, generation)?;
+        let table = Self::map(&file, shape, protection, generation)?;
         for entry in 0..table.len {
-            if lock::try_lock(file.as_fd(), lock_byte(entry))? {
+            if lock::try_lock(&file, lock_byte(entry))? {
                 hook::point("claim.locked");
                 reset(table.pin(entry), table.high(), entry);
                 table.sign(entry, label);
@@ -162,7 +160,7 @@ impl Table {
 
     /// Maps the table without taking part.
     pub(crate) fn map(
-        file: BorrowedFd<'_>,
+        file: &File,
         shape: Shape,
         protection: Protection,
         generation: Generation,
@@ -226,7 +224,7 @@ impl Table {
     /// Writes who we are, for people to read.
     fn sign(&self, entry: usize, label: &str) {
         let words = self.entry(entry);
-        let pid = rustix::process::getpid().as_raw_pid() as u64;
+        let pid = u64::from(std::process::id());
         let mut padded = [0; LABEL_LEN];
         let len = label.floor_char_boundary(LABEL_LEN);
         padded[..len].copy_from_slice(&label.as_bytes()[..len]);

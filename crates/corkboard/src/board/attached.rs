@@ -1,10 +1,7 @@
 //! What every handle on a board holds: the mapped data, where everything in it is, and the means
 //! to find the board's files again. No descriptor stays open.
 
-use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
-
-use rustix::io::Errno;
 
 use super::Integrity;
 use super::files::{Files, object};
@@ -17,6 +14,8 @@ use crate::integrity::crc64;
 use crate::object::{self, Identity, read_words_at};
 use crate::space::{Kind, Space};
 use crate::sync::{AtomicU64, Ordering};
+use crate::sys::Errno;
+use crate::sys::file::File;
 use crate::sys::map::{Mapping, Protection};
 use crate::sys::process::Generation;
 
@@ -84,8 +83,7 @@ impl Attached {
         let failed = |errno| Error::os("open", object(name), errno);
         let generation = Generation::current().map_err(failed)?;
         let geometry = files.geometry;
-        let us = rustix::process::geteuid().as_raw();
-        let is_mapped = protection == Protection::ReadWrite || [0, us].contains(&files.owner_uid);
+        let is_mapped = protection == Protection::ReadWrite || files.facts.is_owner_trusted();
         let data = if is_mapped {
             files.map_data(protection, generation)
         } else {
@@ -100,7 +98,7 @@ impl Attached {
             name: name.to_owned(),
             data,
             is_mapped,
-            identity: files.identity,
+            identity: files.facts.identity,
             is_deleted: AtomicBool::new(false),
             places: Places {
                 is_small: geometry.is_small(),
@@ -332,7 +330,7 @@ impl Attached {
     }
 
     /// Opens one of the board's tables.
-    pub(super) fn table(&self, files: &Files, role: Role) -> Result<OwnedFd> {
+    pub(super) fn table(&self, files: &Files, role: Role) -> Result<File> {
         files.table(role, Protection::ReadWrite, &self.object())
     }
 

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
 use super::Timestamp;
+use crate::sys::clock;
 
 /// How long a difference between the two clocks is believed.
 const TRUST_NS: u64 = 1_000_000;
@@ -30,9 +29,9 @@ impl Clock {
         match self.kind {
             Timestamp::None => (0, 0),
             Timestamp::Coarse => {
-                let now = nanoseconds(ClockId::MonotonicCoarse);
+                let now = clock::monotonic_coarse();
                 if now != self.known.0 {
-                    self.learn(now, ClockId::RealtimeCoarse);
+                    self.learn(now, clock::wall_coarse);
                 }
                 self.known
             }
@@ -42,28 +41,21 @@ impl Clock {
 
     #[inline(never)]
     fn precise(&mut self) -> (u64, u64) {
-        let now = nanoseconds(ClockId::Monotonic);
+        let now = clock::monotonic();
         if now.saturating_sub(self.known.0) > TRUST_NS {
-            self.learn(now, ClockId::Realtime);
+            self.learn(now, clock::wall);
         }
         (now, self.known.1 + now.saturating_sub(self.known.0))
     }
 
     #[cold]
     #[inline(never)]
-    fn learn(&mut self, monotonic: u64, real: ClockId) {
-        self.known = (monotonic, nanoseconds(real));
+    fn learn(&mut self, monotonic: u64, wall: fn() -> u64) {
+        self.known = (monotonic, wall());
     }
 }
 
 /// How long ago that was on the monotonic clock.
 pub(super) fn age(monotonic_ns: u64) -> Duration {
-    Duration::from_nanos(nanoseconds(ClockId::Monotonic).saturating_sub(monotonic_ns))
-}
-
-/// What a clock says.
-#[inline]
-fn nanoseconds(clock: ClockId) -> u64 {
-    let time = clock_gettime(clock);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    Duration::from_nanos(clock::monotonic().saturating_sub(monotonic_ns))
 }

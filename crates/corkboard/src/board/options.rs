@@ -9,9 +9,9 @@ use super::typed::TypeOf;
 use super::{Access, Integrity, Reader, Timestamp, Writer, WriterMode};
 use crate::clock::wall_ns;
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::random;
 use crate::participants::program_name;
 use crate::space::Space;
+use crate::sys::random;
 
 /// How to create or open a board.
 ///
@@ -202,7 +202,7 @@ impl Options {
         if let Some(of) = self.value_type {
             of.check_geometry(geometry, name)?;
         }
-        let [found_readers, found_writers] = [0o4, 0o2].map(|bit| who_may(files.data_mode, bit));
+        let [found_readers, found_writers] = [0o4, 0o2].map(|bit| who_may(files.facts.mode, bit));
         // Whoever may write may read.
         let writers = self.writers.unwrap_or(found_writers);
         let readers = self.readers.map(|readers| readers.max(writers));

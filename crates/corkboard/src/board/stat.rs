@@ -1,9 +1,6 @@
 //! Everything there is to know about a board, for tools that show it.
 
-use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
-
-use rustix::fs;
 
 use super::clock;
 use super::files::{Files, object};
@@ -14,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::object::{read_at, read_words_at};
 use crate::participants::{self, Listed, text};
 use crate::space::Space;
+use crate::sys::file::File;
 use crate::sys::map::Protection;
 
 /// A board's shape and state at one moment.
@@ -39,8 +37,10 @@ pub struct Stat {
     /// When it was created.
     pub created_at: SystemTime,
     /// The user who owns its data file.
+    #[cfg(unix)]
     pub owner_uid: u32,
     /// The group of its data file.
+    #[cfg(unix)]
     pub owner_gid: u32,
     /// The permission bits of its data file.
     pub data_mode: u32,
@@ -107,18 +107,17 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
     let object = object(name);
     let failed = |errno| Error::os("look at", &object, errno);
     let geometry = files.geometry;
-    let data = fs::fstat(&files.data).map_err(failed)?;
     let table = |role| match files.table(role, Protection::ReadOnly, &object) {
         Ok(table) => Ok(Some(table)),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
         Err(error) => Err(error),
     };
     let (control, readers) = (table(Role::Control)?, table(Role::Readers)?);
-    let mut blocks = data.st_blocks as u64;
+    let mut allocated_bytes = files.facts.allocated;
     for table in control.iter().chain(&readers) {
-        blocks += fs::fstat(table).map_err(failed)?.st_blocks as u64;
+        allocated_bytes += table.facts().map_err(failed)?.allocated;
     }
-    let list = |file: &OwnedFd, role: Role| -> Result<Vec<Participant>> {
+    let list = |file: &File, role: Role| -> Result<Vec<Participant>> {
         let turn = match role {
             Role::Control => {
                 let mut word = [0; 4];
@@ -160,14 +159,16 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
         }),
         instance: geometry.instance,
         created_at: moment(geometry.created_ns).unwrap_or(SystemTime::UNIX_EPOCH),
-        owner_uid: data.st_uid,
-        owner_gid: data.st_gid,
-        data_mode: data.st_mode & 0o7777,
+        #[cfg(unix)]
+        owner_uid: files.facts.owner_uid,
+        #[cfg(unix)]
+        owner_gid: files.facts.owner_gid,
+        data_mode: files.facts.mode,
         sequence,
         len: (sequence > 0).then(|| usize::try_from(word(LEN)).unwrap_or(usize::MAX)),
         published_at: has_time.then(|| moment(word(REALTIME))).flatten(),
         age: has_time.then(|| clock::age(word(MONOTONIC))),
-        allocated_bytes: blocks.saturating_mul(512),
+        allocated_bytes,
         writer_alive: files.has_live_writer()?,
         writers: control
             .map(|control| list(&control, Role::Control))

@@ -1,11 +1,9 @@
 //! Publishing.
 
 use std::fmt;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use zerocopy::{Immutable, IntoBytes};
 
 use super::attached::{Attached, Descriptor};
@@ -30,7 +28,7 @@ use crate::sync::Ordering;
 use crate::sys::barrier::{self, Side};
 use crate::sys::map::Protection;
 use crate::sys::process::no_fork;
-use crate::sys::{lock, wait};
+use crate::sys::{Errno, lock, wait};
 
 /// After so many publications that nobody waited for, readers that sleep again pay for the fence.
 const UNWAITED: u32 = 1000;
@@ -124,7 +122,7 @@ impl Writer {
         object::create_or_open(
             &object(name),
             || Self::open_with(space, name, options),
-            || Files::create(space, name, &options.geometry(name)?, options),
+            || files::create(space, name, &options.geometry(name)?, options),
             || files::remove(space, name, Removal::Finish),
         )
     }
@@ -136,7 +134,7 @@ impl Writer {
         let readers = board.table(files, Role::Readers)?;
         let writable = Protection::ReadWrite;
         let readers = Table::map(
-            readers.as_fd(),
+            &readers,
             geometry.table(Role::Readers),
             writable,
             generation,
@@ -762,13 +760,13 @@ impl Writer {
         let files = board.reopen(WRITE)?;
         let control = board.table(&files, Role::Control)?;
         let byte = lock_byte(entry);
-        if !lock::try_lock(control.as_fd(), byte).map_err(failed)? {
+        if !lock::try_lock(&control, byte).map_err(failed)? {
             return Ok(false);
         }
         hook::point("takeover.locked");
         exchange();
         hook::point("takeover.exchanged");
-        lock::unlock(control.as_fd(), byte).map_err(failed)?;
+        lock::unlock(&control, byte).map_err(failed)?;
         Ok(true)
     }
 

@@ -19,29 +19,31 @@
 //! ```
 
 pub(crate) mod layout;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
 mod protocol;
 mod stat;
 mod waiting;
+#[cfg(windows)]
+mod windows;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use rustix::io::Errno;
-
-use crate::clock::{Deadline, Looks};
 use crate::error::{Error, ErrorKind, Result};
-use crate::header::{self, Header, STATE, STATE_LIVE};
-use crate::hook;
-use crate::object::{self, Identity, Opened, Removal, identity};
+use crate::header::{self, Header};
+use crate::object::{self, Removal};
 use crate::space::{Access, Kind, Space};
-use crate::sync::{AtomicU64, Ordering};
-use crate::sys::map::{Mapping, Protection};
-use crate::sys::process::Generation;
-use crate::sys::wait;
-use layout::{FILE, RESET, WORD};
-use protocol::{Passing, State};
+use crate::sync::Ordering;
+use crate::sys::Errno;
+use layout::{FILE, RESET};
+#[cfg(target_os = "linux")]
+use linux as platform;
+use platform::Shared;
+#[cfg(windows)]
+use windows as platform;
 
 pub(crate) use stat::remove;
 pub use stat::{Stat, stat};
@@ -87,7 +89,8 @@ impl fmt::Display for Reset {
 /// consume is found by another waiter within 20 ms; one that it consumed is consumed.
 ///
 /// # Platforms
-/// Linux. The child of a fork may use its copy.
+/// On Linux, the child of a fork may use its copy. On Windows this is one of the system's events,
+/// which other programs can open by its `system_name`.
 ///
 /// # Examples
 /// ```
@@ -105,17 +108,6 @@ pub struct Event {
     shared: Arc<Shared>,
     /// How often the event had been set when a wait for several objects began.
     began: u64,
-}
-
-/// The mapped event, which those who sleep for others keep, too.
-struct Shared {
-    space: Space,
-    name: String,
-    reset: Reset,
-    mapping: Mapping,
-    identity: Identity,
-    /// Whether the last look at the event's path found the file gone.
-    is_deleted: AtomicBool,
 }
 
 impl Event {
@@ -144,13 +136,16 @@ impl Event {
             let object = object::label(Kind::Event, name);
             Error::new(ErrorKind::AlreadyExists, "create", object, cause)
         };
-        if !FILE.create(space, name, &[reset as u64], access)? {
+        let create = || FILE.create(space, name, &[reset as u64], access);
+        let mut created = create()?;
+        if created.is_none() {
             // What is there may be one whose remover died.
             match remove(space, name, Removal::Finish) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            if !FILE.create(space, name, &[reset as u64], access)? {
+            created = create()?;
+            if created.is_none() {
                 return Err(exists());
             }
         }
@@ -170,20 +165,8 @@ impl Event {
     /// # If a process dies
     /// *Recovers*: nothing here has an owner.
     pub fn open(space: &Space, name: &str) -> Result<Self> {
-        let failed = |errno| os("open", name, errno);
-        let Opened { file, stat, header } = FILE.open(space, name, Protection::ReadWrite)?;
-        let reset = Reset::from_header(&header, name)?;
-        let generation = Generation::current().map_err(failed)?;
-        let mapping = FILE.map(&file, generation).map_err(failed)?;
         Ok(Self {
-            shared: Arc::new(Shared {
-                space: space.clone(),
-                name: name.to_owned(),
-                reset,
-                mapping,
-                identity: identity(&stat),
-                is_deleted: AtomicBool::new(false),
-            }),
+            shared: Arc::new(Shared::open(space, name)?),
             began: 0,
         })
     }
@@ -227,10 +210,7 @@ impl Event {
     #[inline]
     pub fn set(&self) -> Result<()> {
         self.shared.check_live(SET)?;
-        if protocol::set(self.shared.word(), self.shared.passing()) {
-            hook::point("event.set");
-            self.shared.wake();
-        }
+        self.shared.set();
         Ok(())
     }
 
@@ -243,7 +223,7 @@ impl Event {
     /// *Recovers*: it is one step.
     pub fn reset(&self) -> Result<()> {
         self.shared.check_live("reset")?;
-        protocol::reset(self.shared.word());
+        self.shared.unset();
         Ok(())
     }
 
@@ -260,83 +240,11 @@ impl Event {
     /// # If a process dies
     /// *Recovers*: a signal whose wake went to a process that then died is found within 20 ms.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
-        let shared = &*self.shared;
-        let word = shared.word();
-        let began = State::load(word).sets();
-        shared.check_live(WAIT)?;
-        if shared.passes(began) {
-            return Ok(true);
-        }
-        let deadline = Deadline::within(timeout);
-        let mut looks = None;
-        loop {
-            let left = deadline.left();
-            if left.is_zero() {
-                return Ok(false);
-            }
-            let looks = looks.get_or_insert_with(|| Looks::every(SLICE));
-            if let Some(found) = protocol::announce(word, |now| !shared.would_pass(now, began)) {
-                hook::point("event.announced");
-                let timed_out = wait::wait_low(word, found.low_half(), left.min(SLICE));
-                hook::point("event.woken");
-                shared.check_live(WAIT)?;
-                if timed_out || looks.is_due() {
-                    shared.check_in_place()?;
-                }
-            }
-            if shared.passes(began) {
-                return Ok(true);
-            }
-        }
+        self.shared.wait(timeout)
     }
 }
 
 impl Shared {
-    #[inline]
-    fn word(&self) -> &AtomicU64 {
-        self.mapping.word(WORD)
-    }
-
-    #[inline]
-    fn passing(&self) -> Passing {
-        match self.reset {
-            Reset::Auto => Passing::One,
-            Reset::Manual => Passing::All,
-        }
-    }
-
-    /// Whether a wait that began after so many sets would end.
-    fn would_pass(&self, now: State, began: u64) -> bool {
-        now.is_signalled() || (self.reset == Reset::Manual && now.sets() != began)
-    }
-
-    /// Ends a wait that began after so many sets, if there is a signal for it.
-    fn passes(&self, began: u64) -> bool {
-        match self.reset {
-            Reset::Auto => protocol::consume(self.word()),
-            Reset::Manual => self.would_pass(State::load(self.word()), began),
-        }
-    }
-
-    /// Wakes as many as a signal lets through.
-    #[cold]
-    fn wake(&self) {
-        let word = self.word();
-        match self.passing() {
-            Passing::All => wait::wake_low(word),
-            Passing::One if wait::wake_low_some(word, 1) > 0 => {}
-            Passing::One => {
-                protocol::quieten(word);
-                wait::wake_low(word);
-            }
-        }
-    }
-
-    #[inline]
-    fn is_live(&self) -> bool {
-        self.mapping.word(STATE).load(Ordering::Relaxed) == STATE_LIVE
-    }
-
     #[inline]
     fn check_live(&self, operation: &'static str) -> Result<()> {
         // Relaxed: what somebody else's look found is noticed sooner or later.

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::Reset;
 use super::layout::{FILE, WORD};
-use super::protocol::State;
+use super::platform;
 use crate::clock::moment;
 use crate::error::Result;
 use crate::object::{self, CREATED, Opened, Removal};
@@ -27,8 +27,10 @@ pub struct Stat {
     /// When it was created.
     pub created_at: SystemTime,
     /// The user who owns its file.
+    #[cfg(unix)]
     pub owner_uid: u32,
     /// The group of its file.
+    #[cfg(unix)]
     pub owner_gid: u32,
     /// The permission bits of its file.
     pub mode: u32,
@@ -43,19 +45,24 @@ pub struct Stat {
 /// *Recovers*: an event has no owner.
 pub fn stat(space: &Space, name: &str) -> Result<Stat> {
     let object = object::label(Kind::Event, name);
-    let Opened { file, stat, header } = FILE.open(space, name, Protection::ReadOnly)?;
+    let Opened {
+        file,
+        facts,
+        header,
+    } = FILE.open(space, name, Protection::ReadOnly)?;
     let mut word = [0];
     object::read_words_at(&file, &mut word, WORD, &object)?;
-    let state = State::of(word[0]);
     Ok(Stat {
         reset: Reset::from_header(&header, name)?,
-        is_signalled: state.is_signalled(),
-        sets: state.sets(),
+        is_signalled: platform::is_signalled(space, name, word[0]),
+        sets: platform::sets(word[0]),
         instance: header.instance,
         created_at: moment(header.own[CREATED]).unwrap_or(SystemTime::UNIX_EPOCH),
-        owner_uid: stat.st_uid,
-        owner_gid: stat.st_gid,
-        mode: stat.st_mode & 0o7777,
+        #[cfg(unix)]
+        owner_uid: facts.owner_uid,
+        #[cfg(unix)]
+        owner_gid: facts.owner_gid,
+        mode: facts.mode,
     })
 }
 

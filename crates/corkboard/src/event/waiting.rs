@@ -1,72 +1,15 @@
 //! Waiting for an event together with others, or as a future.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use super::protocol::{self, State};
-use super::{Event, Reset, SLICE, Shared, WAIT};
+use super::{Event, WAIT};
 use crate::error::Result;
-use crate::sync::{AtomicU64, Ordering};
-use crate::sys::wait::{self, Target};
 use crate::wait::sealed::{self, Sleeper};
 use crate::wait::{Notifier, Waitable};
-
-/// What the one who sleeps for an event knows of it.
-struct Watching {
-    shared: Arc<Shared>,
-    /// How often the event had been set when the wait began.
-    began: u64,
-    /// How often it had been set when somebody was told last; `u64::MAX` for never.
-    told: AtomicU64,
-}
-
-impl Watching {
-    fn is_ready_at(&self, now: State) -> bool {
-        now.sets() != self.told.load(Ordering::Relaxed) && self.shared.would_pass(now, self.began)
-    }
-}
-
-impl Sleeper for Watching {
-    fn is_ready(&self) -> bool {
-        !self.shared.is_live() || self.is_ready_at(State::load(self.shared.word()))
-    }
-
-    fn announce(&self) -> Option<(Target<'_>, Duration)> {
-        if !self.shared.is_live() {
-            return None;
-        }
-        let word = self.shared.word();
-        let now = protocol::announce(word, |now| !self.is_ready_at(now))?;
-        Some((Target::new(word, now.low_half()), SLICE))
-    }
-
-    fn acknowledge(&self) {
-        let now = State::load(self.shared.word());
-        self.told.store(now.sets(), Ordering::Relaxed);
-    }
-
-    fn pass_on(&self) {
-        let now = State::load(self.shared.word());
-        if self.shared.reset == Reset::Auto && now.is_signalled() && now.is_awaited() {
-            // One of them takes it. To wake one might be to wake another that takes nothing.
-            wait::wake_low(self.shared.word());
-        }
-    }
-
-    fn is_gone(&self) -> bool {
-        !self.shared.is_live()
-    }
-
-    fn is_in_place(&self) -> bool {
-        self.shared.check_in_place().is_ok()
-    }
-}
 
 impl Waitable for Event {}
 
 impl sealed::Waitable for Event {
     fn begin(&mut self) {
-        self.began = State::load(self.shared.word()).sets();
+        self.began = self.shared.sets();
     }
 
     fn is_ready(&mut self) -> Result<bool> {
@@ -75,11 +18,7 @@ impl sealed::Waitable for Event {
     }
 
     fn sleeper(&self) -> Box<dyn Sleeper> {
-        Box::new(Watching {
-            shared: self.shared.clone(),
-            began: self.began,
-            told: AtomicU64::new(u64::MAX),
-        })
+        self.shared.watching(self.began)
     }
 
     fn check_in_place(&self) -> Result<()> {
@@ -87,10 +26,7 @@ impl sealed::Waitable for Event {
     }
 
     fn pass_on(&self) {
-        let found = State::load(self.shared.word());
-        if self.shared.reset == Reset::Auto && found.is_signalled() && found.is_awaited() {
-            self.shared.wake();
-        }
+        self.shared.pass_on();
     }
 }
 

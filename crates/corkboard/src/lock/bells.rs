@@ -1,17 +1,15 @@
 //! Where a lock's hints are: in words of its own file, in a page of a file that others may cut
 //! short at any time, or nowhere.
 
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use rustix::io::Errno;
-
-use super::layout::{BELLS, CLAIMED, GATED, LISTENERS};
+use super::layout::{BELLS, CLAIMED, GATED};
+use super::path::Page;
 use super::protocol;
 use crate::sync::{AtomicU64, Ordering};
-use crate::sys::lock;
+use crate::sys::file::File;
 use crate::sys::map::Mapping;
-use crate::sys::wait::{self, Sleep};
+use crate::sys::{Errno, wait};
 
 /// Without words to sleep on, how long to sleep at first and at most.
 const SHORTEST: Duration = Duration::from_micros(200);
@@ -29,8 +27,8 @@ pub(super) enum Bell {
 pub(super) enum Bells<'a> {
     /// In a lock's own file, which nobody who may write to it cuts short.
     Words(&'a Mapping),
-    /// At the beginning of a file that anybody may cut short: only the kernel touches it.
-    Page(&'a Mapping),
+    /// Where the platform has them for a lock file at any path.
+    Page(&'a Page),
     /// Nowhere: looking again is all there is.
     None,
 }
@@ -40,13 +38,6 @@ pub(super) enum Bells<'a> {
 pub(super) struct Ticket(u32);
 
 impl Bells<'_> {
-    fn place(mapping: &Mapping, bell: Bell) -> *const u32 {
-        mapping
-            .bytes(PAGE_BELLS + 4 * bell as usize, 4)
-            .cast_const()
-            .cast()
-    }
-
     /// Whether a writer may have the gate: if not, none had it when this was asked.
     #[inline]
     pub(super) fn is_gated(&self) -> bool {
@@ -86,7 +77,7 @@ impl Bells<'_> {
     }
 
     /// Says that somebody may sleep until the bell is rung. A last try must follow.
-    pub(super) fn announce(&self, file: BorrowedFd<'_>, bell: Bell) -> Result<Ticket, Errno> {
+    pub(super) fn announce(&self, file: &File, bell: Bell) -> Result<Ticket, Errno> {
         match self {
             Self::Words(words) => {
                 let [rung, listening] = bell_words(words, bell);
@@ -94,22 +85,15 @@ impl Bells<'_> {
                 protocol::announce(listening);
                 Ok(Ticket(ticket))
             }
-            Self::Page(_) => {
-                let mut rung = [0; 4];
-                let at = PAGE_BELLS + 4 * bell as usize;
-                let _ = rustix::io::pread(file, &mut rung, at as u64)?;
-                // The kernel's lock is a fence, and is gone when its holder is.
-                lock::try_share(file, LISTENERS + bell as u64)?;
-                Ok(Ticket(u32::from_ne_bytes(rung)))
-            }
+            Self::Page(page) => page.announce(file, bell).map(Ticket),
             Self::None => Ok(Ticket(0)),
         }
     }
 
     /// Takes the announcement down, where that is not left to who rings.
-    pub(super) fn retract(&self, file: BorrowedFd<'_>, bell: Bell) {
-        if let Self::Page(_) = self {
-            let _ = lock::unlock(file, LISTENERS + bell as u64);
+    pub(super) fn retract(&self, file: &File, bell: Bell) {
+        if let Self::Page(page) = self {
+            page.retract(file, bell);
         }
     }
 
@@ -122,16 +106,16 @@ impl Bells<'_> {
         slice: Duration,
         patience: &mut Duration,
     ) {
-        let slept = match self {
+        let has_slept = match self {
             Self::Words(words) => {
                 let [rung, _] = bell_words(words, bell);
                 wait::wait_low(rung, ticket.0, slice);
-                return;
+                true
             }
-            Self::Page(page) => wait::wait_untouched(Self::place(page, bell), ticket.0, slice),
-            Self::None => Sleep::Impossible,
+            Self::Page(page) => page.sleep(bell, ticket.0, slice),
+            Self::None => false,
         };
-        if slept == Sleep::Impossible {
+        if !has_slept {
             *patience = (*patience * 2).max(SHORTEST);
             std::thread::sleep(slice.min(*patience));
         }
@@ -139,28 +123,17 @@ impl Bells<'_> {
 
     /// Wakes whoever waits for the bell; call it after the release.
     #[inline]
-    pub(super) fn ring(&self, file: BorrowedFd<'_>, bell: Bell) {
+    pub(super) fn ring(&self, file: &File, bell: Bell) {
         match self {
             Self::Words(words) => ring_words(words, bell),
-            Self::Page(page) => {
-                if lock::is_locked_or_shared(file, LISTENERS + bell as u64) != Ok(true) {
-                    return;
-                }
-                let place = Self::place(page, bell);
-                // Somebody may have put other content there: then the bell stays as it is, and
-                // who is about to sleep wakes after a slice.
-                match begins_as_page(file) {
-                    Ok(true) => wait::bump_and_wake_untouched(place),
-                    _ => wait::wake_untouched(place),
-                }
-            }
+            Self::Page(page) => page.ring(file, bell),
             Self::None => {}
         }
     }
 }
 
 /// How often a bell was rung, and whether somebody may listen.
-fn bell_words(mapping: &Mapping, bell: Bell) -> [&AtomicU64; 2] {
+pub(super) fn bell_words(mapping: &Mapping, bell: Bell) -> [&AtomicU64; 2] {
     let [rung, listening] = mapping.array(BELLS + 16 * bell as usize);
     [rung, listening]
 }
@@ -174,19 +147,3 @@ pub(super) fn ring_words(mapping: &Mapping, bell: Bell) {
         wait::wake_low(rung);
     }
 }
-
-/// Whether the file begins as a lock file's page does.
-pub(super) fn begins_as_page(file: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let mut begin = [0; PAGE.len()];
-    let count = rustix::io::pread(file, &mut begin, 0)?;
-    Ok(begin[..count] == PAGE[..])
-}
-
-/// In a page: where the bells are.
-const PAGE_BELLS: usize = 64;
-/// How a page begins.
-pub(super) const PAGE: &[u8; 64] =
-    b"corkboard lock file, version 1. Its bytes say who waits.       \n";
-pub(super) const PAGE_LEN: usize = 4096;
-
-const _: () = assert!(PAGE.len() == PAGE_BELLS);

@@ -16,12 +16,8 @@
 //! after a [`SLICE`].
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-use rustix::fs;
-use rustix::io::Errno;
 
 use super::Access;
 use super::bells::{Bell, Bells};
@@ -32,13 +28,14 @@ use crate::clock::{Deadline, wall_ns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{STATE, STATE_LIVE};
 use crate::hook;
-use crate::object::{self, Identity, Opened, Removal, identity};
+use crate::object::{self, Identity, Opened, Removal};
 use crate::participants::Table;
 use crate::space::{Kind, Space};
 use crate::sync::Ordering;
-use crate::sys::lock;
-use crate::sys::map::{Mapping, Protection};
+use crate::sys::file::File;
+use crate::sys::map::Protection;
 use crate::sys::process::{Generation, ParentsFile};
+use crate::sys::{Errno, lock};
 
 /// Who waits looks this often whether the one it waits for has died.
 pub(super) const SLICE: Duration = Duration::from_millis(5);
@@ -82,9 +79,9 @@ pub(super) struct Gates {
     identity: Identity,
     /// Whether the file is open for writing, which writers need.
     is_writable: bool,
-    /// The time of change of a space's file when it was last seen at its path, in seconds and
-    /// nanoseconds; `None` when it has to be looked for each time.
-    changed: Option<(i64, i64)>,
+    /// The time of change of a space's file when it was last seen at its path; `None` when it has
+    /// to be looked for each time.
+    changed_ns: Option<u64>,
     holds: Option<Mode>,
 }
 
@@ -100,7 +97,7 @@ enum Origin {
     Path {
         path: PathBuf,
         access: Access,
-        page: Option<Mapping>,
+        page: Option<path::Page>,
     },
 }
 
@@ -118,23 +115,23 @@ impl Gates {
         let failed = |errno| Error::os("open", object::label(Kind::Lock, name), errno);
         let generation = Generation::current().map_err(failed)?;
         let open = || FILE.open(space, name, Protection::ReadWrite);
-        let (file, (table, entry, stat)) = ParentsFile::open(generation, || {
-            let Opened { file, stat, .. } = open()?;
+        let (file, (table, entry, facts)) = ParentsFile::open(generation, || {
+            let Opened { file, facts, .. } = open()?;
             let other = open()?;
-            if identity(&other.stat) != identity(&stat) {
+            if other.facts.identity != facts.identity {
                 return Err(failed(Errno::NOENT));
             }
-            FILE.allocate(&other.file).map_err(failed)?;
+            other.file.allocate(FILE.len).map_err(failed)?;
             let claimed = Table::claim(other.file, SHAPE, generation, label).map_err(failed)?;
             let (table, entry) = match claimed {
                 Some((table, entry)) => (table, Some(entry)),
                 None => {
                     let writable = Protection::ReadWrite;
-                    let table = Table::map(open()?.file.as_fd(), SHAPE, writable, generation);
+                    let table = Table::map(&open()?.file, SHAPE, writable, generation);
                     (table.map_err(failed)?, None)
                 }
             };
-            Ok((file, (table, entry, stat)))
+            Ok((file, (table, entry, facts)))
         })?;
         Ok(Self {
             origin: Origin::Named {
@@ -144,9 +141,9 @@ impl Gates {
                 entry,
             },
             file,
-            identity: identity(&stat),
+            identity: facts.identity,
             is_writable: true,
-            changed: None,
+            changed_ns: None,
             holds: None,
         })
     }
@@ -167,7 +164,7 @@ impl Gates {
             file,
             identity,
             is_writable,
-            changed: None,
+            changed_ns: None,
             holds: None,
         })
     }
@@ -225,7 +222,7 @@ impl Gates {
             return;
         }
         self.note(Note::Idle);
-        let (file, bells) = (self.file.as_fd(), self.bells());
+        let (file, bells) = (&*self.file, self.bells());
         // What goes wrong here is that the descriptor is gone, and the lock with it.
         match mode {
             Mode::Read => {
@@ -244,7 +241,7 @@ impl Gates {
     }
 
     fn enter_read(&self, deadline: Deadline) -> Result<bool> {
-        let (file, bells) = (self.file.as_fd(), self.bells());
+        let (file, bells) = (&*self.file, self.bells());
         let attempt = || -> std::result::Result<bool, Errno> {
             let is_gated = bells.is_gated() && lock::is_locked(file, GATE, 1)?;
             Ok(!is_gated && lock::try_share(file, BODY)?)
@@ -279,7 +276,7 @@ impl Gates {
     }
 
     fn enter_write(&self, deadline: Deadline) -> Result<bool> {
-        let (file, bells) = (self.file.as_fd(), self.bells());
+        let (file, bells) = (&*self.file, self.bells());
         let courtesy = Cell::new(None);
         let is_claimed = || -> std::result::Result<bool, Errno> {
             if !bells.is_claimed() {
@@ -347,7 +344,7 @@ impl Gates {
         note: Note,
         attempt: impl Fn(Last) -> std::result::Result<bool, Errno>,
     ) -> Result<bool> {
-        let (file, bells) = (self.file.as_fd(), self.bells());
+        let (file, bells) = (&*self.file, self.bells());
         let attempt = |last| attempt(last).map_err(|errno| self.failed(errno));
         let mut patience = Duration::ZERO;
         loop {
@@ -427,23 +424,21 @@ impl Gates {
     /// Whether the file that is locked now is the one at its path; `false` when another one, or
     /// none, has taken its place and can be opened instead.
     fn is_in_place(&mut self) -> Result<bool> {
-        let stat = fs::fstat(self.file.as_fd()).map_err(|errno| self.failed(errno))?;
-        if identity(&stat) != self.identity {
+        let facts = self.file.facts().map_err(|errno| self.failed(errno))?;
+        if facts.identity != self.identity {
             return Err(self.closed());
         }
         self.check_live()?;
-        let changed = (stat.st_ctime, stat.st_ctime_nsec as i64);
-        if stat.st_nlink > 0 {
-            if self.changed == Some(changed) {
+        if facts.is_linked {
+            if self.changed_ns == Some(facts.changed_ns) {
                 return Ok(true);
             }
             if self.is_at_path() {
                 // A file in a space moves only by itself, which changes its time. At another path,
                 // a directory above it may have been replaced.
                 if let Origin::Named { .. } = self.origin {
-                    let since = Duration::new(changed.0.max(0) as u64, changed.1 as u32);
-                    let age = Duration::from_nanos(wall_ns()).saturating_sub(since);
-                    self.changed = (age > CLOCK_TICK).then_some(changed);
+                    let age = Duration::from_nanos(wall_ns().saturating_sub(facts.changed_ns));
+                    self.changed_ns = (age > CLOCK_TICK).then_some(facts.changed_ns);
                 }
                 return Ok(true);
             }
@@ -459,7 +454,7 @@ impl Gates {
             Origin::Named { space, name, .. } => {
                 object::is_in_place(space, Kind::Lock, name, self.identity)
             }
-            Origin::Path { path, .. } => object::is_at(path, self.identity),
+            Origin::Path { path, .. } => path::is_at(path, self.identity),
         }
     }
 
@@ -518,7 +513,7 @@ impl Drop for Gates {
 }
 
 /// Takes the lock for good, if it can be had at once.
-pub(super) fn close_for_good(file: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
+pub(super) fn close_for_good(file: &File) -> std::result::Result<bool, Errno> {
     if !lock::try_lock(file, GATE)? {
         return Ok(false);
     }
@@ -537,8 +532,7 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    pub(super) fn of(file: &OwnedFd) -> std::result::Result<Self, Errno> {
-        let file = file.as_fd();
+    pub(super) fn of(file: &File) -> std::result::Result<Self, Errno> {
         let is_written = lock::is_locked(file, BODY, 1)?;
         Ok(Self {
             is_gate_held: lock::is_locked(file, GATE, 1)?,

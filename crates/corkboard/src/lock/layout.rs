@@ -31,6 +31,7 @@ pub(super) const GATE: u64 = 1 << 41;
 pub(super) const BODY: u64 = GATE + 1;
 pub(super) const TURN: u64 = GATE + 2;
 /// Of files without words of our own: who listens for a bell holds its byte for reading.
+#[cfg(target_os = "linux")]
 pub(super) const LISTENERS: u64 = GATE + 3;
 
 #[cfg(test)]

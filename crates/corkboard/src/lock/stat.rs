@@ -1,6 +1,5 @@
 //! Everything there is to know about a lock, and its removal.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::SystemTime;
 
 use super::bells::{self, Bell};
@@ -11,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::object::{self, CREATED, Opened, Removal};
 use crate::participants::{self, Listed, Table, lock_byte};
 use crate::space::{Kind, Space};
+use crate::sys::file::File;
 use crate::sys::lock;
 use crate::sys::map::Protection;
 use crate::sys::process::Generation;
@@ -30,8 +30,10 @@ pub struct Stat {
     /// When it was created.
     pub created_at: SystemTime,
     /// The user who owns its file.
+    #[cfg(unix)]
     pub owner_uid: u32,
     /// The group of its file.
+    #[cfg(unix)]
     pub owner_gid: u32,
     /// The permission bits of its file.
     pub mode: u32,
@@ -133,7 +135,7 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
     let failed = |errno| Error::os("look at", object::label(Kind::Lock, name), errno);
     let Opened {
         file,
-        stat: status,
+        facts,
         header,
     } = FILE.open(space, name, Protection::ReadOnly)?;
     let kernel = Kernel::of(&file).map_err(failed)?;
@@ -150,18 +152,20 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
         handles: listed.into_iter().map(Handle::of).collect(),
         instance: header.instance,
         created_at: moment(header.own[CREATED]).unwrap_or(SystemTime::UNIX_EPOCH),
-        owner_uid: status.st_uid,
-        owner_gid: status.st_gid,
-        mode: status.st_mode & 0o7777,
+        #[cfg(unix)]
+        owner_uid: facts.owner_uid,
+        #[cfg(unix)]
+        owner_gid: facts.owner_gid,
+        mode: facts.mode,
     })
 }
 
 /// Removes a lock that nobody holds: handles on it say `Removed`.
 pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> {
-    let close = |file: &OwnedFd| {
+    let close = |file: &File| {
         let failed = |errno| Error::os("remove", object::label(Kind::Lock, name), errno);
         // Nobody comes in from here on, until everybody is told.
-        if close_for_good(file.as_fd()).map_err(failed)? {
+        if close_for_good(file).map_err(failed)? {
             return Ok(());
         }
         let holder = || {
@@ -188,7 +192,7 @@ pub(crate) fn wipe(space: &Space, name: &str, instance: u64, entry: u32) -> Resu
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
-    let (file, entry) = (opened.file.as_fd(), entry as usize);
+    let (file, entry) = (&opened.file, entry as usize);
     if opened.header.instance != instance
         || !lock::try_lock(file, lock_byte(entry)).map_err(failed)?
     {

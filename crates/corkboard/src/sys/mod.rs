@@ -1,18 +1,35 @@
-//! What the primitives need from the operating system.
+//! What the primitives need from the operating system, the same on each of them.
 //!
-//! - [`map`]: a file's bytes as memory shared with other processes.
-//! - [`lock`]: locks on single bytes of a file that the kernel releases when the last copy of the
-//!   open file description is gone, however its process ended.
+//! - [`file`]: an object's files, read without mapping them.
+//! - [`map`]: their bytes as memory shared with other processes.
+//! - [`lock`]: locks on single bytes of a file that the kernel releases when its holder is gone,
+//!   however that ended.
 //! - [`wait`]: sleeping until another process changes a word.
 //! - [`barrier`]: one side's fence made for both.
 //! - [`watch`]: sleeping until a name appears in a directory.
 //! - [`process`]: noticing that this process is a fork's child, and keeping files out of it.
+//! - [`clock`]: what time it is, for all processes.
+//! - [`signal`]: what an event loop watches.
 //!
-//! Nothing here knows what the bytes mean.
+//! Nothing here knows what the bytes mean. What objects, spaces and lock files are made of differs
+//! more than these: see the platforms' own files in `object`, `board::files`, `space`, `doctor`,
+//! `lock::path` and `event`.
 
-pub(crate) mod barrier;
-pub(crate) mod lock;
 pub(crate) mod map;
-pub(crate) mod process;
-pub(crate) mod wait;
-pub(crate) mod watch;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(target_os = "linux")]
+use linux as platform;
+#[cfg(windows)]
+use windows as platform;
+
+use platform::region;
+pub(crate) use platform::{
+    Errno, barrier, clock, file, lock, process, random, signal, wait, watch,
+};
+#[cfg(windows)]
+pub(crate) use platform::{owned, security, wide};

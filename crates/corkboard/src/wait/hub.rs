@@ -4,7 +4,6 @@
 //! back here or panic. So they are woken and dropped while nothing is locked, and a panic ends
 //! there.
 
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +13,9 @@ use super::sealed::Sleeper;
 use crate::clock::Looks;
 use crate::error::{Error, Result};
 use crate::sync::{AtomicU64, Ordering};
+use crate::sys::Errno;
 use crate::sys::process::{Generation, OfProcess};
+use crate::sys::signal::Signal;
 use crate::sys::wait::{self, Target};
 
 /// What to do when there is something new.
@@ -23,7 +24,7 @@ pub(super) enum Action {
     #[cfg(feature = "async")]
     Wake(std::task::Waker),
     /// Each time, until the object is gone.
-    Signal(Arc<OwnedFd>),
+    Signal(Arc<Signal>),
 }
 
 /// What the thread looks after, and how to tell it of changes.
@@ -77,9 +78,7 @@ fn current() -> Result<Arc<Hub>> {
     std::thread::Builder::new()
         .name("corkboard-wait".to_owned())
         .spawn(move || served.serve())
-        .map_err(|error| {
-            failed(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::AGAIN))
-        })?;
+        .map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)))?;
     *current = Some(hub.clone());
     Ok(hub)
 }
@@ -134,9 +133,8 @@ impl Hub {
         let goes_on = match &items[at].action {
             #[cfg(feature = "async")]
             Action::Wake(_) => false,
-            Action::Signal(fd) => {
-                // A full counter is readable already.
-                let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+            Action::Signal(signal) => {
+                signal.set();
                 !is_gone
             }
         };
@@ -215,9 +213,9 @@ mod tests {
     }
 
     fn quiet() -> Ticket {
-        let fd = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+        let signal = Signal::new().unwrap();
         let sleeper = Box::new(Quiet(AtomicU64::new(0)));
-        register(sleeper, Action::Signal(Arc::new(fd))).unwrap()
+        register(sleeper, Action::Signal(Arc::new(signal))).unwrap()
     }
 
     #[test]

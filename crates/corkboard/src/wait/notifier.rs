@@ -1,14 +1,16 @@
 //! A file descriptor for event loops.
 
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+#[cfg(unix)]
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+#[cfg(windows)]
+use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, RawHandle};
 use std::sync::Arc;
-
-use rustix::event::{EventfdFlags, eventfd};
 
 use super::hub::{self, Action, Ticket};
 use super::sealed;
 use crate::error::{Error, Result};
+use crate::sys::signal::Signal;
 
 /// A file descriptor that becomes readable when a handle has something new.
 ///
@@ -18,6 +20,9 @@ use crate::error::{Error, Result};
 /// wait with a time-out of zero then says `Removed`.
 ///
 /// In a fork's child it never becomes readable.
+///
+/// # Platforms
+/// On Windows it is the handle of an event, signalled where a descriptor would be readable.
 ///
 /// # If a process dies
 /// *Recovers*: a value that a writer published and did not announce makes it readable within
@@ -41,18 +46,17 @@ use crate::error::{Error, Result};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Notifier {
-    fd: Arc<OwnedFd>,
+    signal: Arc<Signal>,
     _ticket: Ticket,
 }
 
 impl Notifier {
     pub(crate) fn new(handle: &dyn sealed::Waitable) -> Result<Self> {
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let fd = eventfd(0, flags).map_err(|errno| Error::os("make", "a notifier", errno))?;
-        let fd = Arc::new(fd);
-        let ticket = hub::register(handle.sleeper(), Action::Signal(fd.clone()))?;
+        let signal = Signal::new().map_err(|errno| Error::os("make", "a notifier", errno))?;
+        let signal = Arc::new(signal);
+        let ticket = hub::register(handle.sleeper(), Action::Signal(signal.clone()))?;
         Ok(Self {
-            fd,
+            signal,
             _ticket: ticket,
         })
     }
@@ -65,28 +69,41 @@ impl Notifier {
     /// # If a process dies
     /// *Recovers*: nothing here is shared.
     pub fn clear(&self) -> Result<()> {
-        let mut count = [0; 8];
-        match rustix::io::read(&self.fd, &mut count) {
-            Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(()),
-            Err(errno) => Err(Error::os("clear", "a notifier", errno)),
-        }
+        let cleared = self.signal.clear();
+        cleared.map_err(|errno| Error::os("clear", "a notifier", errno))
     }
 }
 
+#[cfg(unix)]
 impl AsFd for Notifier {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.signal.as_fd()
     }
 }
 
+#[cfg(unix)]
 impl AsRawFd for Notifier {
     fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.as_fd().as_raw_fd()
+    }
+}
+
+#[cfg(windows)]
+impl AsHandle for Notifier {
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.signal.as_handle()
+    }
+}
+
+#[cfg(windows)]
+impl AsRawHandle for Notifier {
+    fn as_raw_handle(&self) -> RawHandle {
+        self.as_handle().as_raw_handle()
     }
 }
 
 impl fmt::Debug for Notifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Notifier").field(&self.fd).finish()
+        f.debug_tuple("Notifier").field(&self.signal).finish()
     }
 }

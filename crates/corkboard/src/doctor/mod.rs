@@ -1,18 +1,19 @@
 //! What is wrong with a space, and how to mend it.
 
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(windows)]
+mod windows;
+
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, FileType};
-
-use crate::board::files::{self, Files, REMOVING};
+use crate::board::files::{self, Files};
 use crate::board::layout::Role;
 use crate::board::{self, Participant, Reader};
 use crate::error::{Error, ErrorKind, Result};
-use crate::header;
-use crate::object::{self, BUILDING, Removal};
+use crate::object::{self, Removal};
 use crate::participants::{Table, lock_byte};
-use crate::space::{Kind, Space, named};
+use crate::space::{Kind, Space};
 use crate::sys;
 use crate::sys::map::Protection;
 use crate::sys::process::Generation;
@@ -78,7 +79,7 @@ pub struct Finding {
 enum Repair {
     /// Only a person can.
     ByHand,
-    /// Delete the directory, if its builder is still dead.
+    /// Delete the file or directory, if its builder is still dead.
     Sweep(String),
     /// Finish the removal of the object.
     Remove(Kind, String),
@@ -144,13 +145,7 @@ impl Finding {
                 &self.subject,
                 &self.message,
             )),
-            Repair::Sweep(directory) => {
-                let space = self.space.directory()?;
-                match object::sweep(space.as_fd(), directory) {
-                    Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(()),
-                    Err(errno) => Err(failed(errno)),
-                }
-            }
+            Repair::Sweep(file_name) => object::sweep(&self.space, file_name),
             Repair::Remove(kind, name) => {
                 match self.space.remove_if(*kind, name, Removal::Finish) {
                     Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -177,13 +172,13 @@ impl Finding {
                 }
                 let file = files.table(*role, Protection::ReadWrite, &self.subject)?;
                 let entry = *entry as usize;
-                if !sys::lock::try_lock(file.as_fd(), lock_byte(entry)).map_err(failed)? {
+                if !sys::lock::try_lock(&file, lock_byte(entry)).map_err(failed)? {
                     return Ok(());
                 }
                 let generation = Generation::current().map_err(failed)?;
                 let protection = Protection::ReadWrite;
                 let shape = files.geometry.table(*role);
-                Table::map(file.as_fd(), shape, protection, generation)
+                Table::map(&file, shape, protection, generation)
                     .map_err(failed)?
                     .wipe(entry);
                 Ok(())
@@ -195,25 +190,9 @@ impl Finding {
                 role,
                 mode,
             } => {
-                let mut directory = self.space.directory()?;
-                let mut file_name = object::file_name(*kind, name);
-                if let Some(role) = role {
-                    // Each component without following links: whoever may rename may have put
-                    // one in its place.
-                    directory =
-                        fs::openat(&directory, &file_name, object::DIRECTORY, fs::Mode::empty())
-                            .map_err(failed)?;
-                    file_name = role.file_name().to_owned();
-                }
-                let read_only = Protection::ReadOnly;
-                let (file, stat, header) =
-                    object::open_file(&directory, &file_name, read_only, &self.subject, "file")?;
-                if header::instance(&header) != *instance {
-                    return Ok(());
-                }
-                // Only what is too much is taken away, also if the mode has changed since.
-                let mode = fs::Mode::from_raw_mode(stat.st_mode & mode);
-                fs::fchmod(&file, mode).map_err(failed)
+                let file = role.map_or(object::MAIN_FILE, Role::file_name);
+                let place = object::Place::open(&self.space, *kind, name)?;
+                place.restrict(file, *instance, *mode)
             }
         }
     }
@@ -245,8 +224,7 @@ impl Space {
                 Kind::Event => self.examine_event(entry.name(), &mut findings),
             }
         }
-        self.examine_memory(&mut findings)?;
-        self.examine_logind(&mut findings);
+        self.examine_surroundings(&mut findings)?;
         Ok(findings)
     }
 
@@ -267,56 +245,6 @@ impl Space {
         }
     }
 
-    /// Looks for what has a temporary name, or that of an object and is none.
-    fn examine_names(&self, findings: &mut Vec<Finding>) -> Result<()> {
-        let directory = self.directory()?;
-        let failed = |errno| Error::os("examine", self.path().display().to_string(), errno);
-        for item in fs::Dir::read_from(&directory).map_err(failed)? {
-            let item = item.map_err(failed)?;
-            let Ok(name) = item.file_name().to_str() else {
-                continue;
-            };
-            let what = if name.starts_with(BUILDING) {
-                "was not finished: its creator died"
-            } else if name.starts_with(REMOVING) {
-                "was not deleted to the end: its remover died"
-            } else {
-                self.examine_type(&directory, name, findings);
-                continue;
-            };
-            if object::is_stale(directory.as_fd(), name) {
-                let message = format!("{what}; delete it");
-                let repair = Repair::Sweep(name.to_owned());
-                findings.push(self.finding(Problem::StaleFile, name, message, repair));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whoever creates an object of that name is held up, and no list of objects tells why.
-    fn examine_type(&self, directory: &OwnedFd, file_name: &str, findings: &mut Vec<Finding>) {
-        let Some((kind, name)) = named(file_name) else {
-            return;
-        };
-        let Ok(stat) = fs::statat(directory, file_name, AtFlags::SYMLINK_NOFOLLOW) else {
-            return;
-        };
-        let found = FileType::from_raw_mode(stat.st_mode);
-        if found == kind.file_type() {
-            return;
-        }
-        let what = match found {
-            FileType::Directory => "a directory",
-            FileType::RegularFile => "a file",
-            FileType::Symlink => "a symbolic link",
-            _ => "a special file",
-        };
-        let path = self.path().join(file_name);
-        let message = format!("{} is {what} and no {kind}; remove it", path.display());
-        let (subject, repair) = (object::label(kind, name), Repair::ByHand);
-        findings.push(self.finding(Problem::Damaged, subject, message, repair));
-    }
-
     fn examine_board(&self, name: &str, findings: &mut Vec<Finding>) {
         let Some(stat) = self.known(Kind::Board, name, board::stat(self, name), findings) else {
             return;
@@ -332,7 +260,7 @@ impl Space {
                 }
             }
         }
-        self.examine_modes(name, (stat.instance, stat.data_mode), findings);
+        self.examine_modes(name, stat.instance, stat.data_mode, findings);
         self.examine_value(name, findings);
     }
 
@@ -485,99 +413,5 @@ impl Space {
             is_harmless: dead.pinned_slot.is_none(),
             ..self.finding(Problem::DeadParticipant, subject, message, repair)
         }
-    }
-
-    /// Nobody outside a file's users may execute it, and control is for writers of data only.
-    fn examine_modes(
-        &self,
-        name: &str,
-        (instance, data_mode): (u64, u32),
-        findings: &mut Vec<Finding>,
-    ) {
-        let Ok(directory) = self.directory() else {
-            return;
-        };
-        let writers = data_mode & 0o222;
-        let own = data_mode & 0o440;
-        for (role, allowed) in [
-            (Role::Data, 0o666),
-            (Role::Control, writers | writers << 1),
-            // Readers of the group pin; everyone else has no business there.
-            (Role::Readers, writers | writers << 1 | own | own >> 1),
-        ] {
-            let path = files::path(name, role);
-            let mode = match fs::statat(&directory, &path, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                    stat.st_mode & 0o7777
-                }
-                _ => continue,
-            };
-            let mend = mode & allowed;
-            if mode == mend {
-                continue;
-            }
-            findings.push(self.loose(Kind::Board, name, instance, Some(role), mode, mend));
-        }
-    }
-
-    fn examine_memory(&self, findings: &mut Vec<Finding>) -> Result<()> {
-        let path = self.path().display().to_string();
-        let directory = self.directory()?;
-        let stat = fs::fstatvfs(&directory).map_err(|errno| Error::os("examine", &path, errno))?;
-        if stat.f_blocks > 0
-            && stat.f_bavail.saturating_mul(100) / stat.f_blocks < NEARLY_FULL_PERCENT
-        {
-            let message = format!(
-                "its file system has {} of {} MiB left; remove boards or enlarge it (mount -o remount,size=…)",
-                (stat.f_bavail * stat.f_frsize) >> 20,
-                (stat.f_blocks * stat.f_frsize) >> 20
-            );
-            let repair = Repair::ByHand;
-            findings.push(self.finding(Problem::SpaceNearlyFull, path, message, repair));
-        }
-        Ok(())
-    }
-
-    /// See `logind.conf(5)`: by default logind deletes what a user who is not a system user left
-    /// in `/dev/shm`, at the end of the user's last session.
-    fn examine_logind(&self, findings: &mut Vec<Finding>) {
-        const FIRST_USER: u32 = 1000;
-        let us = rustix::process::geteuid().as_raw();
-        let runs = std::path::Path::new("/run/systemd/seats").exists();
-        if us < FIRST_USER || !runs || !self.path().starts_with("/dev/shm") {
-            return;
-        }
-        if !keeps_ipc(&std::fs::read_to_string("/etc/systemd/logind.conf").unwrap_or_default()) {
-            let message = "logind deletes it when your last session ends; set RemoveIPC=no in /etc/systemd/logind.conf, or enable lingering (loginctl enable-linger)";
-            let path = self.path().display().to_string();
-            let repair = Repair::ByHand;
-            findings.push(self.finding(Problem::RemoveIpc, path, message, repair));
-        }
-    }
-}
-
-/// Whether logind's configuration says that objects outlive sessions.
-fn keeps_ipc(configuration: &str) -> bool {
-    configuration
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("RemoveIPC"))
-        .filter_map(|rest| rest.trim_start().strip_prefix('='))
-        .next_back()
-        .is_some_and(|value| {
-            let value = value.trim().to_ascii_lowercase();
-            matches!(value.as_str(), "no" | "false" | "off" | "0")
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::keeps_ipc;
-
-    #[test]
-    fn logind_removes_unless_told_otherwise() {
-        assert!(!keeps_ipc(""));
-        assert!(!keeps_ipc("#RemoveIPC=no\n"));
-        assert!(keeps_ipc("[Login]\nRemoveIPC = no\n"));
-        assert!(!keeps_ipc("RemoveIPC=no\nRemoveIPC=yes\n"));
     }
 }

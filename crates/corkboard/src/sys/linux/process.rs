@@ -2,12 +2,15 @@
 
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::ops::Deref;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
+
+use super::Errno;
+use super::file::File;
 
 /// Names the process that made a handle: a fork's child finds its word wiped by the kernel.
 #[derive(Clone, Copy)]
@@ -151,7 +154,7 @@ fn wiped_page() -> Result<&'static [AtomicU64], Errno> {
 /// The child closes it before `fork` returns there. A child that was made by the bare system call
 /// keeps it until it executes another program.
 pub(crate) struct ParentsFile {
-    fd: ManuallyDrop<OwnedFd>,
+    file: ManuallyDrop<File>,
     listed: ListedFile,
     generation: Generation,
 }
@@ -160,16 +163,16 @@ impl ParentsFile {
     /// Runs `open`, which opens it and perhaps more; no fork comes in between.
     pub(crate) fn open<T, E>(
         generation: Generation,
-        open: impl FnOnce() -> Result<(OwnedFd, T), E>,
+        open: impl FnOnce() -> Result<(File, T), E>,
     ) -> Result<(Self, T), E> {
         let mut open_files = no_fork();
-        let (fd, more) = open()?;
-        let listed = ListedFile::of(fd.as_raw_fd());
+        let (file, more) = open()?;
+        let listed = ListedFile::of(file.as_fd().as_raw_fd());
         // Who had this number before no longer does.
-        open_files.retain(|file| file.fd != listed.fd);
+        open_files.retain(|other| other.fd != listed.fd);
         open_files.push(listed);
         let file = Self {
-            fd: ManuallyDrop::new(fd),
+            file: ManuallyDrop::new(file),
             listed,
             generation,
         };
@@ -182,9 +185,11 @@ impl ParentsFile {
     }
 }
 
-impl AsFd for ParentsFile {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+impl Deref for ParentsFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
     }
 }
 

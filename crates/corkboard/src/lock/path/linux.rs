@@ -1,41 +1,94 @@
-//! Lock files at any path, which belong to whoever put them there.
+//! Lock files on Linux's file systems.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Access;
-use super::bells::{PAGE, PAGE_LEN, begins_as_page};
+use super::super::Access;
+use super::super::bells::Bell;
+use super::super::layout::LISTENERS;
+use super::{AtPath, object};
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::{FOUND_FILE, Identity, NEW_FILE, identity, mode_bits};
+use crate::object::{FOUND_FILE, NEW_FILE, identity, mode_bits};
+use crate::sys::file::File;
+use crate::sys::lock;
 use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::{Generation, ParentsFile};
+use crate::sys::wait::{self, Sleep};
 
-/// A lock file, open.
-pub(super) struct AtPath {
-    pub(super) file: ParentsFile,
-    /// Its first page, where this computer's processes wake each other.
-    pub(super) page: Option<Mapping>,
-    pub(super) identity: Identity,
-    pub(super) is_writable: bool,
+pub(crate) use crate::object::is_at;
+
+/// The first page of a lock file, where this computer's processes wake each other. Anybody may cut
+/// the file short, so only the kernel touches it.
+pub(crate) struct Page(Mapping);
+
+impl Page {
+    fn place(&self, bell: Bell) -> *const u32 {
+        let at = PAGE_BELLS + 4 * bell as usize;
+        self.0.bytes(at, 4).cast_const().cast()
+    }
+
+    /// Says that somebody may sleep until the bell is rung, and returns what it shows now.
+    pub(crate) fn announce(&self, file: &File, bell: Bell) -> std::result::Result<u32, Errno> {
+        let mut rung = [0; 4];
+        let at = PAGE_BELLS + 4 * bell as usize;
+        let _ = file.read_at(&mut rung, at as u64)?;
+        // The kernel's lock is a fence, and is gone when its holder is.
+        lock::try_share(file, LISTENERS + bell as u64)?;
+        Ok(u32::from_ne_bytes(rung))
+    }
+
+    /// Takes the announcement down.
+    pub(crate) fn retract(&self, file: &File, bell: Bell) {
+        let _ = lock::unlock(file, LISTENERS + bell as u64);
+    }
+
+    /// Sleeps until the bell is rung, `slice` at most; `false` when that is impossible.
+    pub(crate) fn sleep(&self, bell: Bell, rung: u32, slice: Duration) -> bool {
+        wait::wait_untouched(self.place(bell), rung, slice) != Sleep::Impossible
+    }
+
+    /// Wakes whoever sleeps.
+    pub(crate) fn ring(&self, file: &File, bell: Bell) {
+        if lock::is_locked_or_shared(file, LISTENERS + bell as u64) != Ok(true) {
+            return;
+        }
+        // Somebody may have put other content there: then the bell stays as it is, and who is
+        // about to sleep wakes after a slice.
+        match begins_as_page(file) {
+            Ok(true) => wait::bump_and_wake_untouched(self.place(bell)),
+            _ => wait::wake_untouched(self.place(bell)),
+        }
+    }
 }
 
-/// How errors name a lock file.
-pub(super) fn object(path: &Path) -> String {
-    format!("lock file {path:?}")
+/// Whether the file begins as a lock file's page does.
+fn begins_as_page(file: &File) -> std::result::Result<bool, Errno> {
+    let mut begin = [0; PAGE.len()];
+    let count = file.read_at(&mut begin, 0)?;
+    Ok(begin[..count] == PAGE[..])
 }
+
+/// In a page: where the bells are.
+const PAGE_BELLS: usize = 64;
+/// How a page begins.
+const PAGE: &[u8; 64] = b"corkboard lock file, version 1. Its bytes say who waits.       \n";
+const PAGE_LEN: usize = 4096;
+
+const _: () = assert!(PAGE.len() == PAGE_BELLS);
 
 /// Opens the file at the path, creating it when absent.
-pub(super) fn open(path: &Path, access: Access) -> Result<AtPath> {
+pub(crate) fn open(path: &Path, access: Access) -> Result<AtPath> {
     let failed = |errno| Error::os("open", object(path), errno);
     let generation = Generation::current().map_err(failed)?;
     let (file, (stat, is_writable, page)) = ParentsFile::open(generation, || {
         let (file, is_writable) = open_or_create(path, access)?;
         let stat = fs::fstat(&file).map_err(failed)?;
         check_regular(path, &stat)?;
-        let kind = FileSystem::of(file.as_fd()).map_err(failed)?;
+        let kind = FileSystem::of(&file).map_err(failed)?;
         if let Some(option) = kind.keeps_locks_to_itself(&stat) {
             let cause = format!(
                 "its mount has the option {option}, so other computers would not see the lock; mount it without"
@@ -47,7 +100,7 @@ pub(super) fn open(path: &Path, access: Access) -> Result<AtPath> {
                 cause,
             ));
         }
-        let is_page = kind == FileSystem::Local && is_page(file.as_fd()).map_err(failed)?;
+        let is_page = kind == FileSystem::Local && is_page(&file).map_err(failed)?;
         let page = match is_page {
             true => map_page(path, &stat, is_writable, generation),
             false => None,
@@ -69,7 +122,7 @@ fn map_page(
     stat: &fs::Stat,
     is_writable: bool,
     generation: Generation,
-) -> Option<Mapping> {
+) -> Option<Page> {
     let (access, protection) = match is_writable {
         true => (OFlags::RDWR, Protection::ReadWrite),
         false => (OFlags::RDONLY, Protection::ReadOnly),
@@ -79,10 +132,11 @@ fn map_page(
         return None;
     }
     let never = Inheritance::Never;
-    Mapping::new(file.as_fd(), PAGE_LEN, protection, never, generation).ok()
+    let mapping = Mapping::new(&file.into(), PAGE_LEN, protection, never, generation);
+    mapping.ok().map(Page)
 }
 
-fn open_or_create(path: &Path, access: Access) -> Result<(OwnedFd, bool)> {
+fn open_or_create(path: &Path, access: Access) -> Result<(File, bool)> {
     let failed = |errno| match errno {
         Errno::LOOP => {
             let cause = "it is a symbolic link; name the file itself";
@@ -102,11 +156,11 @@ fn open_or_create(path: &Path, access: Access) -> Result<(OwnedFd, bool)> {
             Err(errno) => return Err(failed(errno)),
         }
         match fs::openat(CWD, path, FOUND_FILE | OFlags::RDWR, Mode::empty()) {
-            Ok(file) => return Ok((file, true)),
+            Ok(file) => return Ok((file.into(), true)),
             Err(Errno::NOENT) => {}
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
                 let file = fs::openat(CWD, path, FOUND_FILE | OFlags::RDONLY, Mode::empty());
-                return Ok((file.map_err(failed)?, false));
+                return Ok((file.map_err(failed)?.into(), false));
             }
             Err(errno) => return Err(failed(errno)),
         }
@@ -117,7 +171,7 @@ fn open_or_create(path: &Path, access: Access) -> Result<(OwnedFd, bool)> {
             Err(_) => create_empty(path, access),
         };
         match created {
-            Ok(file) => return Ok((file, true)),
+            Ok(file) => return Ok((file.into(), true)),
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(failed(errno)),
         }
@@ -133,7 +187,7 @@ fn create_whole(path: &Path, access: Access) -> std::result::Result<OwnedFd, Err
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let file = fs::openat(CWD, directory, flags, Mode::from_raw_mode(0o600))?;
     // What wakes those who wait is of use among processes of one computer only.
-    if FileSystem::of(file.as_fd())? == FileSystem::Local {
+    if FileSystem::of(&file)? == FileSystem::Local {
         rustix::io::pwrite(&file, PAGE, 0)?;
         fs::ftruncate(&file, PAGE_LEN as u64)?;
     }
@@ -171,7 +225,7 @@ fn check_regular(path: &Path, stat: &fs::Stat) -> Result<()> {
     Err(Error::new(kind, "open", object(path), cause))
 }
 
-fn is_page(file: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
+fn is_page(file: &File) -> std::result::Result<bool, Errno> {
     Ok(fs::fstat(file)?.st_size >= PAGE_LEN as i64 && begins_as_page(file)?)
 }
 
@@ -187,7 +241,7 @@ enum FileSystem {
 }
 
 impl FileSystem {
-    fn of(file: BorrowedFd<'_>) -> std::result::Result<Self, Errno> {
+    fn of(file: impl AsFd) -> std::result::Result<Self, Errno> {
         Ok(Self::from_magic(
             fs::fstatfs(file)?.f_type as u64 & 0xFFFF_FFFF,
         ))
