@@ -61,7 +61,7 @@ pub mod wait;
 
 pub use doctor::{Finding, Problem};
 pub use error::{Error, ErrorKind, Result};
-pub use space::{Access, Entry, Kind, Space, SpaceOptions};
+pub use space::{Access, Entry, Keeper, Kind, Space, SpaceOptions};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

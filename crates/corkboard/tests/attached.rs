@@ -5,10 +5,12 @@ mod common;
 use std::time::{Duration, SystemTime};
 
 use common::Scratch;
+#[cfg(target_os = "linux")]
+use corkboard::Problem;
 use corkboard::board::{
     self, Integrity, Options, OwnedSnapshot, Reader, Snapshot, Timestamp, Writer, WriterMode,
 };
-use corkboard::{ErrorKind, Problem};
+use corkboard::{ErrorKind, Kind};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 #[derive(Debug, Clone, Copy, PartialEq, FromBytes, IntoBytes, Immutable)]
@@ -123,6 +125,7 @@ fn an_untyped_board_takes_values_and_checks_their_length() {
     assert_eq!(error.kind(), ErrorKind::Incompatible);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_loan_on_a_large_board_is_the_shared_memory_itself() {
     let scratch = Scratch::new();
@@ -196,6 +199,7 @@ fn stat_names_everyone_who_is_attached() {
         .timestamp(Timestamp::Precise)
         .writer(&space, "x")
         .unwrap();
+    let _keeper = space.keep(Kind::Board, "x").unwrap();
     let empty = board::stat(&space, "x").unwrap();
     assert_eq!((empty.sequence, empty.len, empty.age), (0, None, None));
     writer.publish(&[0; 4321]).unwrap();
@@ -233,6 +237,7 @@ fn stat_names_everyone_who_is_attached() {
     assert!(!stat.writer_alive);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_healthy_space_has_no_findings_and_loose_modes_are_found_and_mended() {
     use std::os::unix::fs::PermissionsExt;
@@ -283,7 +288,9 @@ fn who_may_read_and_write_must_match_when_it_is_asked_for() {
     let scratch = Scratch::new();
     let space = scratch.space();
     let board = Options::new().readers(Everyone).writers(Group);
-    drop(board.writer(&space, "x").unwrap());
+    let writer = board.writer(&space, "x").unwrap();
+    let _keeper = space.keep(Kind::Board, "x").unwrap();
+    drop(writer);
     let new = Options::new;
     for same in [new(), new().readers(Everyone), new().writers(Group), board] {
         same.writer(&space, "x").unwrap();
@@ -304,10 +311,13 @@ fn who_may_read_and_write_must_match_when_it_is_asked_for() {
     }
     // Writers read, too.
     let board = new().readers(Owner).writers(Group);
-    drop(board.writer(&space, "y").unwrap());
+    let writer = board.writer(&space, "y").unwrap();
+    let _keeper = space.keep(Kind::Board, "y").unwrap();
+    drop(writer);
     board.writer(&space, "y").unwrap();
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn the_readers_table_is_only_for_those_who_may_write_to_it() {
     use board::Access::{Everyone, Group, Owner};
@@ -329,6 +339,7 @@ fn the_readers_table_is_only_for_those_who_may_write_to_it() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_strangers_reading_locks_hide_a_writer_only_while_they_last() {
     use std::os::fd::AsRawFd;

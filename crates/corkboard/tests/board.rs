@@ -2,11 +2,14 @@
 
 mod common;
 
+#[cfg(unix)]
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::time::Duration;
 
 use common::Scratch;
-use corkboard::board::{Access, Integrity, Options, Reader, Writer, WriterMode};
+#[cfg(unix)]
+use corkboard::board::Access;
+use corkboard::board::{Integrity, Options, Reader, Writer, WriterMode};
 use corkboard::{ErrorKind, Kind};
 
 const LONG: Option<Duration> = Some(Duration::from_secs(30));
@@ -180,6 +183,7 @@ fn shared_writers_take_turns_and_publish_if_loses_no_update() {
                 })
             })
             .collect();
+        let _keeper = space.keep(Kind::Board, &name).unwrap();
         for counter in counters {
             counter.join().unwrap();
         }
@@ -196,6 +200,7 @@ fn a_second_exclusive_writer_is_refused_or_waits() {
     let space = scratch.space();
     let mut first = Options::new().writer(&space, "x").unwrap();
     first.publish(b"first").unwrap();
+    let _keeper = space.keep(Kind::Board, "x").unwrap();
     let error = Writer::open(&space, "x").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WriterExists);
     let standby = {
@@ -217,7 +222,9 @@ fn a_second_exclusive_writer_is_refused_or_waits() {
 fn other_options_than_the_board_has_are_refused() {
     let scratch = Scratch::new();
     let space = scratch.space();
-    drop(Options::new().capacity(100).writer(&space, "x").unwrap());
+    let writer = Options::new().capacity(100).writer(&space, "x").unwrap();
+    let _keeper = space.keep(Kind::Board, "x").unwrap();
+    drop(writer);
     assert_eq!(Options::new().writer(&space, "x").unwrap().capacity(), 100);
     let error = Options::new()
         .capacity(101)
@@ -251,11 +258,14 @@ fn removal_is_noticed_and_the_name_is_free_again() {
         space.remove(Kind::Board, "x").unwrap_err().kind(),
         ErrorKind::NotFound
     );
+    assert!(space.entries().unwrap().is_empty());
+    drop((reader, writer));
     assert!(std::fs::read_dir(space.path()).unwrap().next().is_none());
-    drop(Options::new().writer(&space, "x").unwrap());
+    let _writer = Options::new().writer(&space, "x").unwrap();
     assert!(Reader::open(&space, "x").unwrap().read().unwrap().is_none());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_creator_finishes_what_a_killed_remover_began() {
     let scratch = Scratch::new();
@@ -272,6 +282,7 @@ fn a_creator_finishes_what_a_killed_remover_began() {
     assert_eq!(std::fs::read_dir(space.path()).unwrap().count(), 1);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_flipped_payload_is_corrupt_until_the_next_publication() {
     let scratch = Scratch::new();
@@ -304,6 +315,7 @@ fn a_flipped_payload_is_corrupt_until_the_next_publication() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn hostile_files_are_errors_that_name_the_board() {
     let scratch = Scratch::new();
@@ -337,6 +349,7 @@ fn hostile_files_are_errors_that_name_the_board() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn modes_are_exact_and_private_by_default() {
     let scratch = Scratch::new();

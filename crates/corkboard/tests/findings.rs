@@ -1,5 +1,7 @@
 //! What hostile files and fuzzing found once, as the smallest cases.
 
+#![cfg(target_os = "linux")]
+
 mod common;
 
 use std::fs::{File, OpenOptions};

@@ -7,6 +7,8 @@
 //!
 //! Not here: cutting a file short that is mapped already, which `docs/design.md` leaves out.
 
+#![cfg(target_os = "linux")]
+
 mod common;
 #[path = "common/hostile.rs"]
 mod hostile;

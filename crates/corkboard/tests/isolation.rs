@@ -4,6 +4,8 @@
 //! Some of these need root, to mount, to make namespaces or to become another user. They are
 //! ignored by default; `.ci/run` runs them with `--ignored`.
 
+#![cfg(target_os = "linux")]
+
 mod common;
 
 use std::ffi::OsStr;

@@ -6,6 +6,8 @@
 //!
 //! Run with `--features test-hooks`.
 
+#![cfg(target_os = "linux")]
+
 mod common;
 
 use std::os::unix::process::ExitStatusExt;

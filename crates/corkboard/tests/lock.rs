@@ -7,8 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Scratch, until};
-use corkboard::lock::{self, Access, Hold, Options, RwLock, State};
-use corkboard::{ErrorKind, Kind, Problem};
+#[cfg(target_os = "linux")]
+use corkboard::Problem;
+#[cfg(target_os = "linux")]
+use corkboard::lock::Access;
+use corkboard::lock::{self, Hold, Options, RwLock, State};
+use corkboard::{ErrorKind, Kind};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,6 +51,7 @@ fn two_handles_of_one_process_exclude_each_other() {
 }
 
 /// Whether somebody holds a byte of the file, as the kernel says.
+#[cfg(target_os = "linux")]
 fn is_byte_held(path: &std::path::Path, byte: i64) -> bool {
     use std::os::fd::AsRawFd as _;
     let file = std::fs::OpenOptions::new();
@@ -64,6 +69,7 @@ fn is_byte_held(path: &std::path::Path, byte: i64) -> bool {
     lock.l_type != libc::F_UNLCK as libc::c_short
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn who_does_not_wait_any_longer_claims_no_turn() {
     const TURN: i64 = (1 << 41) + 2;
@@ -210,7 +216,12 @@ fn a_lock_file_that_was_deleted_or_replaced_is_noticed() {
     let guard = a.write().unwrap();
     assert!(RwLock::at(&path).unwrap().try_read().unwrap().is_none());
     drop(guard);
+}
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_named_lock_whose_file_was_moved_or_deleted_is_noticed() {
+    let scratch = Scratch::new();
     let space = scratch.space();
     let mut named = RwLock::open(&space, "x").unwrap();
     drop(named.read().unwrap());
@@ -250,6 +261,7 @@ fn files_of_others_keep_their_content() {
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_lock_file_may_be_cut_short_or_overwritten_at_any_time_and_keeps_what_is_written() {
     let scratch = Scratch::new();
@@ -273,6 +285,7 @@ fn a_lock_file_may_be_cut_short_or_overwritten_at_any_time_and_keeps_what_is_wri
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_file_that_is_empty_for_a_moment_is_its_owners() {
     let scratch = Scratch::new();
@@ -289,6 +302,7 @@ fn a_file_that_is_empty_for_a_moment_is_its_owners() {
     assert_eq!(std::fs::read(&path).unwrap(), b"new content");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_directory_above_a_lock_file_that_was_replaced_is_noticed() {
     let scratch = Scratch::new();
@@ -311,6 +325,7 @@ fn a_directory_above_a_lock_file_that_was_replaced_is_noticed() {
     drop(old.write().unwrap());
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_damaged_lock_that_is_held_is_not_removed() {
     let scratch = Scratch::new();
@@ -340,6 +355,7 @@ fn a_damaged_lock_that_is_held_is_not_removed() {
     space.remove(Kind::Lock, "x").unwrap();
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn what_is_no_lock_file_is_refused_and_named() {
     let scratch = Scratch::new();
@@ -366,6 +382,7 @@ fn what_is_no_lock_file_is_refused_and_named() {
     );
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn damaged_locks_are_errors_that_name_them_and_can_be_removed() {
     let scratch = Scratch::new();
@@ -416,6 +433,7 @@ fn who_holds_a_lock_can_be_read() {
     let space = scratch.space();
     let state = || lock::stat(&space, "x").unwrap().state;
     let mut a = Options::new().label("first").open(&space, "x").unwrap();
+    let _keeper = space.keep(Kind::Lock, "x").unwrap();
     let mut b = Options::new().label("second").open(&space, "x").unwrap();
     assert_eq!(state(), State::Free);
     let guard = a.read().unwrap();
@@ -467,6 +485,7 @@ fn more_handles_than_the_table_lists_exclude_each_other_all_the_same() {
     assert!(others[0].try_write().unwrap().is_some());
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn access_is_exact_despite_the_umask() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -488,6 +507,7 @@ fn access_is_exact_despite_the_umask() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn handles_of_a_fork_s_child_are_refused_and_release_nothing() {
     let scratch = Scratch::new();

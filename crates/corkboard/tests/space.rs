@@ -1,5 +1,7 @@
 //! Spaces: who may use a directory, and what is refused.
 
+#![cfg(target_os = "linux")]
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use corkboard::board::Options;

@@ -4,8 +4,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::Scratch;
+use common::{Scratch, is_ready};
 use corkboard::board::{Options, Reader, Writer};
+#[cfg(target_os = "linux")]
 use corkboard::event::{Event, Reset};
 use corkboard::{ErrorKind, Kind, Space, wait};
 
@@ -87,16 +88,6 @@ fn any_reports_a_removed_board() {
     assert_eq!(thread.join().unwrap(), ErrorKind::Removed);
 }
 
-fn is_readable(notifier: &wait::Notifier, patience: Duration) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut fds = [PollFd::new(notifier, PollFlags::IN)];
-    let time = Timespec {
-        tv_sec: patience.as_secs() as i64,
-        tv_nsec: i64::from(patience.subsec_nanos()),
-    };
-    poll(&mut fds, Some(&time)).unwrap() > 0
-}
-
 #[test]
 fn a_descriptor_becomes_readable_at_each_publication() {
     let scratch = Scratch::new();
@@ -109,25 +100,27 @@ fn a_descriptor_becomes_readable_at_each_publication() {
             .unwrap();
         let mut reader = Reader::open(&space, &name).unwrap();
         let notifier = reader.notifier().unwrap();
-        assert!(!is_readable(&notifier, Duration::ZERO));
+        assert!(!is_ready(&notifier, Duration::ZERO));
         for round in 0..500_u32 {
             writer.publish(&round.to_ne_bytes()).unwrap();
-            assert!(is_readable(&notifier, PATIENCE));
+            assert!(is_ready(&notifier, PATIENCE));
             notifier.clear().unwrap();
-            assert!(!is_readable(&notifier, Duration::ZERO));
+            assert!(!is_ready(&notifier, Duration::ZERO));
             assert_eq!(*reader.read().unwrap().unwrap(), round.to_ne_bytes());
         }
         // What was there before counts as new, if the reader has not seen it.
         let fresh = reader.try_clone().unwrap();
-        assert!(is_readable(&fresh.notifier().unwrap(), PATIENCE));
+        assert!(is_ready(&fresh.notifier().unwrap(), PATIENCE));
     }
 }
 
 /// Somebody deletes the board's files, as `rm -r` does.
+#[cfg(target_os = "linux")]
 fn delete(space: &Space, name: &str) {
     std::fs::remove_dir_all(space.path().join(format!("{name}.board"))).unwrap();
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_descriptor_becomes_readable_a_last_time_when_the_object_is_gone() {
     let scratch = Scratch::new();
@@ -140,9 +133,9 @@ fn a_descriptor_becomes_readable_a_last_time_when_the_object_is_gone() {
     delete(&space, "1");
     std::fs::remove_file(space.path().join("x.event")).unwrap();
     for notifier in notifiers.iter().chain([&of_event]) {
-        assert!(is_readable(notifier, PATIENCE));
+        assert!(is_ready(notifier, PATIENCE));
         notifier.clear().unwrap();
-        assert!(!is_readable(notifier, Duration::from_millis(20)), "again");
+        assert!(!is_ready(notifier, Duration::from_millis(20)), "again");
     }
     for reader in &mut readers {
         let error = reader.wait(Some(Duration::ZERO)).unwrap_err();
@@ -152,6 +145,7 @@ fn a_descriptor_becomes_readable_a_last_time_when_the_object_is_gone() {
     assert_eq!(error.kind(), ErrorKind::Removed);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_deletion_is_noticed_also_by_one_whom_signals_keep_interrupting() {
     let scratch = Scratch::new();
@@ -170,6 +164,7 @@ fn a_deletion_is_noticed_also_by_one_whom_signals_keep_interrupting() {
     assert_eq!(error.kind(), ErrorKind::Removed);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_forked_child_gets_no_notifier_of_its_parents_reader() {
     let scratch = Scratch::new();
@@ -327,7 +322,7 @@ mod futures {
 
         let notifier = witness.notifier().unwrap();
         writers[2].publish(b"news").unwrap();
-        assert!(is_readable(&notifier, PATIENCE), "others are served still");
+        assert!(is_ready(&notifier, PATIENCE), "others are served still");
     }
 
     #[test]

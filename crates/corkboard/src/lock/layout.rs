@@ -34,8 +34,7 @@ pub(super) const TURN: u64 = GATE + 2;
 #[cfg(target_os = "linux")]
 pub(super) const LISTENERS: u64 = GATE + 3;
 
-#[cfg(test)]
-#[cfg(not(loom))]
+#[cfg(all(test, target_os = "linux", not(loom)))]
 mod tests {
     use super::*;
 

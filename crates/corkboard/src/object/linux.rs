@@ -101,6 +101,10 @@ impl Place {
         }
     }
 
+    pub(crate) fn into_keepers(self) -> Kept {
+        Kept
+    }
+
     /// As [`file`](Self::file), the one that has the object's state.
     pub(crate) fn main_file(
         &self,
@@ -139,6 +143,9 @@ impl Place {
 
 /// Keeps a new object's memory until it is open: here nothing is needed for that.
 pub(crate) struct Created;
+
+/// What keeps an object's memory: nothing.
+pub(crate) struct Kept;
 
 /// The file that has the object's state, from its space.
 fn main_file(kind: Kind, name: &str) -> String {

@@ -96,6 +96,10 @@ impl Place {
         Ok((file.facts().map(|facts| (file, facts, header))).map_err(failed)?)
     }
 
+    pub(crate) fn into_keepers(self) -> Kept {
+        Kept(self.keepers)
+    }
+
     /// As [`file`](Self::file), the one that has the object's state.
     pub(crate) fn main_file(
         &self,
@@ -120,6 +124,9 @@ impl Place {
 pub(crate) struct Created {
     _keepers: Keepers,
 }
+
+/// What keeps an object's memory.
+pub(crate) struct Kept(#[expect(dead_code, reason = "to have it is all")] Arc<Keepers>);
 
 fn part_name(name: &str) -> [u8; 8] {
     let mut padded = [0; 8];

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::board::files;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name;
-use crate::object::Removal;
+use crate::object::{self, Place, Removal};
 use crate::sys::Errno;
 use crate::{event, lock};
 #[cfg(target_os = "linux")]
@@ -108,6 +108,18 @@ pub struct Space {
     /// Whether new objects are for processes of all sessions.
     #[cfg(windows)]
     is_global: bool,
+}
+
+/// Keeps an object's memory: see [`Space::keep`].
+#[must_use = "the object is kept only as long as this lives"]
+pub struct Keeper {
+    _kept: object::Kept,
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").finish_non_exhaustive()
+    }
 }
 
 /// How to open a space other than the user's own.
@@ -245,6 +257,26 @@ impl Space {
         self.remove_if(kind, name, Removal::Start)
     }
 
+    /// Keeps an object's memory, without taking part in it, for as long as the returned value lives.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none; `InvalidName`, `Damaged`, `PermissionDenied`, `Io`.
+    ///
+    /// # If a process dies
+    /// *Recovers*: what it kept lives on as long as another one has it open.
+    ///
+    /// # Platforms
+    /// On Linux, objects stay until they are removed or the machine restarts, and this does nothing
+    /// but look for the object. On Windows, an object lives as long as some process has a handle on
+    /// it, or keeps it.
+    pub fn keep(&self, kind: Kind, name: &str) -> Result<Keeper> {
+        name::check("keep", name)?;
+        let place = Place::open(self, kind, name).map_err(|error| error.during("keep"))?;
+        Ok(Keeper {
+            _kept: place.into_keepers(),
+        })
+    }
+
     pub(crate) fn remove_if(&self, kind: Kind, name: &str, removal: Removal) -> Result<()> {
         match kind {
             Kind::Board => files::remove(self, name, removal),
@@ -258,7 +290,7 @@ impl Space {
 pub(crate) fn named(file_name: &str) -> Option<(Kind, &str)> {
     let named = |kind: Kind| Some((kind, file_name.strip_suffix(kind.suffix())?));
     let (kind, stem) = Kind::ALL.into_iter().find_map(named)?;
-    let object = crate::object::object_name(stem)?;
+    let object = object::object_name(stem)?;
     name::check("list", object)
         .is_ok()
         .then_some((kind, object))

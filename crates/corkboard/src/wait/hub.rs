@@ -183,8 +183,7 @@ impl Drop for Ticket {
     }
 }
 
-#[cfg(test)]
-#[cfg(not(loom))]
+#[cfg(all(test, target_os = "linux", not(loom)))]
 mod tests {
     use super::*;
     use crate::sys::process::tests::forked;

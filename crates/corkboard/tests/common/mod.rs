@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use corkboard::Space;
 
-/// A directory on tmpfs that goes away with the test.
+/// A directory, on Linux on tmpfs, that goes away with the test.
 pub struct Scratch(pub PathBuf);
 
 impl Scratch {
@@ -13,7 +13,7 @@ impl Scratch {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
-        let path = PathBuf::from(format!("/dev/shm/corkboard-test-{process}-{number}"));
+        let path = parent().join(format!("corkboard-test-{process}-{number}"));
         std::fs::create_dir(&path).unwrap();
         Self(path)
     }
@@ -24,9 +24,91 @@ impl Scratch {
     }
 }
 
+fn parent() -> PathBuf {
+    match cfg!(unix) {
+        true => PathBuf::from("/dev/shm"),
+        false => std::env::temp_dir(),
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Takes the only file with this suffix out of a space, as somebody may who knows nothing of
+/// objects.
+#[allow(dead_code, reason = "not every test file does harm")]
+pub fn move_away(space: &Space, suffix: &str) {
+    let files = std::fs::read_dir(space.path()).unwrap();
+    let mut paths = files.map(|file| file.unwrap().path());
+    let is_it = |path: &PathBuf| path.to_str().is_some_and(|path| path.ends_with(suffix));
+    let path = paths.find(is_it).unwrap();
+    std::fs::rename(&path, space.path().join("moved away")).unwrap();
+}
+
+/// Reads and writes at places in a file.
+#[allow(dead_code, reason = "not every test file has files")]
+pub trait At {
+    fn read_exactly_at(&self, buffer: &mut [u8], offset: u64);
+    fn write_all_to(&self, bytes: &[u8], offset: u64);
+}
+
+impl At for std::fs::File {
+    #[cfg(unix)]
+    fn read_exactly_at(&self, buffer: &mut [u8], offset: u64) {
+        std::os::unix::fs::FileExt::read_exact_at(self, buffer, offset).unwrap();
+    }
+
+    #[cfg(windows)]
+    fn read_exactly_at(&self, buffer: &mut [u8], offset: u64) {
+        let count = std::os::windows::fs::FileExt::seek_read(self, buffer, offset).unwrap();
+        assert_eq!(count, buffer.len());
+    }
+
+    #[cfg(unix)]
+    fn write_all_to(&self, bytes: &[u8], offset: u64) {
+        std::os::unix::fs::FileExt::write_all_at(self, bytes, offset).unwrap();
+    }
+
+    #[cfg(windows)]
+    fn write_all_to(&self, bytes: &[u8], offset: u64) {
+        let count = std::os::windows::fs::FileExt::seek_write(self, bytes, offset).unwrap();
+        assert_eq!(count, bytes.len());
+    }
+}
+
+/// Whether a process ended because it was killed, and not by itself.
+#[allow(dead_code, reason = "not every test file kills processes")]
+pub fn is_killed(status: std::process::ExitStatus) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::process::ExitStatusExt::signal(&status) == Some(9);
+    // What `Child::kill` says; a failed test says 101.
+    #[cfg(windows)]
+    return status.code() == Some(1);
+}
+
+/// Whether what an event loop would watch is ready, or gets so.
+#[allow(dead_code, reason = "not every test file has notifiers")]
+pub fn is_ready(notifier: &corkboard::wait::Notifier, patience: std::time::Duration) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::new(notifier, PollFlags::IN)];
+        let time = Timespec {
+            tv_sec: patience.as_secs() as i64,
+            tv_nsec: i64::from(patience.subsec_nanos()),
+        };
+        poll(&mut fds, Some(&time)).unwrap() > 0
+    }
+    #[cfg(windows)]
+    {
+        use std::os::windows::io::AsRawHandle;
+        use windows_sys::Win32::System::Threading::WaitForSingleObject;
+        let milliseconds = patience.as_millis() as u32;
+        // SAFETY: the handle is open as long as the notifier is.
+        unsafe { WaitForSingleObject(notifier.as_raw_handle(), milliseconds) == 0 }
     }
 }
 
@@ -41,6 +123,7 @@ pub fn until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
+#[cfg(unix)]
 /// Runs `work` in a fork's child and returns whether it said yes there. A child that hangs is ended.
 #[allow(dead_code, reason = "not every test file forks")]
 pub fn forked(work: impl FnOnce() -> bool) -> bool {
@@ -59,6 +142,7 @@ pub fn forked(work: impl FnOnce() -> bool) -> bool {
     }
 }
 
+#[cfg(unix)]
 /// Interrupts the system calls of the thread that made it, again and again, until it is dropped.
 #[allow(dead_code, reason = "not every test file needs them")]
 pub struct Interruptions {
@@ -66,6 +150,7 @@ pub struct Interruptions {
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
+#[cfg(unix)]
 #[allow(dead_code, reason = "not every test file needs them")]
 impl Interruptions {
     pub fn begin() -> Self {
@@ -98,6 +183,7 @@ impl Interruptions {
     }
 }
 
+#[cfg(unix)]
 impl Drop for Interruptions {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
@@ -107,6 +193,7 @@ impl Drop for Interruptions {
     }
 }
 
+#[cfg(unix)]
 /// Waits until a child has stopped itself.
 #[allow(dead_code, reason = "not every test file stops a process")]
 pub fn await_stop(child: &std::process::Child) {

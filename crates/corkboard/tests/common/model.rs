@@ -6,7 +6,7 @@ use std::time::Duration;
 use corkboard::board::{
     Integrity, Options, OwnedSnapshot, Reader, Snapshot, Timestamp, Writer, WriterMode, stat,
 };
-use corkboard::{ErrorKind, Kind, Space};
+use corkboard::{ErrorKind, Keeper, Kind, Space};
 
 const NAME: &str = "天气";
 const MAX_HANDLES: usize = 5;
@@ -133,6 +133,8 @@ pub struct Model {
     /// All values of each incarnation; the last one is current, if `exists`.
     boards: Vec<Vec<Vec<u8>>>,
     exists: bool,
+    /// Of the current board: on Windows it would not outlive its handles.
+    keeper: Option<Keeper>,
     writers: Vec<Attached<Writer>>,
     readers: Vec<Attached<ReaderState>>,
     snapshots: Vec<Attached<SnapshotState>>,
@@ -147,6 +149,7 @@ impl Model {
             forgets_memory,
             boards: Vec::new(),
             exists: false,
+            keeper: None,
             writers: Vec::new(),
             readers: Vec::new(),
             snapshots: Vec::new(),
@@ -354,6 +357,7 @@ impl Model {
         if !self.exists {
             self.boards.push(Vec::new());
             self.exists = true;
+            self.keeper = Some(self.space.keep(Kind::Board, NAME).unwrap());
         }
         let board = self.boards.len() - 1;
         self.writers.push(Attached { handle, board });
@@ -510,6 +514,7 @@ impl Model {
             expect_error(result, ErrorKind::NotFound);
         }
         self.exists = false;
+        self.keeper = None;
     }
 }
 

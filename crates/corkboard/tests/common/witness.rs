@@ -5,9 +5,10 @@
 //! about to be: the kernel releases a dying process's locks before it says that it has died.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use crate::common::At as _;
 
 /// Where a process is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,13 +50,13 @@ impl Witness {
         self.entries += u64::from(place != Place::Outside);
         let word = u64::from(std::process::id()) << 32 | self.entries << 2 | place as u64;
         let at = self.slot as u64 * 8;
-        self.file.write_all_at(&word.to_ne_bytes(), at).unwrap();
+        self.file.write_all_to(&word.to_ne_bytes(), at);
     }
 
     /// All slots that were ever used.
     pub fn slots(&self) -> Vec<Slot> {
         let mut bytes = vec![0; self.file.metadata().unwrap().len() as usize];
-        self.file.read_exact_at(&mut bytes, 0).unwrap();
+        self.file.read_exactly_at(&mut bytes, 0);
         let slot = |bytes: &[u8; 8]| {
             let word = u64::from_ne_bytes(*bytes);
             Slot {
@@ -92,10 +93,27 @@ impl Witness {
 }
 
 /// Whether the process has ended, reaped or not.
+#[cfg(unix)]
 pub fn is_dead(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
         .rsplit_once(") ")
         .and_then(|(_, rest)| rest.chars().next());
     matches!(state, None | Some('Z' | 'X'))
+}
+
+/// Whether the process has ended.
+#[cfg(windows)]
+pub fn is_dead(pid: u32) -> bool {
+    use windows_sys::Win32::Foundation::CloseHandle;
+    use windows_sys::Win32::System::Threading::{
+        OpenProcess, PROCESS_SYNCHRONIZE, WaitForSingleObject,
+    };
+    // SAFETY: the handle is ours, and closed when it was used.
+    unsafe {
+        let process = OpenProcess(PROCESS_SYNCHRONIZE, 0, pid);
+        let has_ended = process.is_null() || WaitForSingleObject(process, 0) == 0;
+        CloseHandle(process);
+        has_ended
+    }
 }

@@ -28,6 +28,8 @@ pub(crate) struct File {
     disk: Arc<OwnedHandle>,
     /// A lock file has no memory.
     part: Option<Part>,
+    /// What the file on disk is, asked once: Wine tells a file's volume by its path.
+    identity: OnceLock<Identity>,
 }
 
 /// The memory of one of an object's files.
@@ -119,6 +121,7 @@ impl File {
         Ok(Self {
             disk: Arc::new(disk),
             part: None,
+            identity: OnceLock::new(),
         })
     }
 
@@ -189,10 +192,12 @@ impl File {
                 (part.identity, part.len as u64, allocated, part.mode)
             }
             None => (
-                (
-                    u64::from(found.dwVolumeSerialNumber),
-                    wide(found.nFileIndexHigh, found.nFileIndexLow),
-                ),
+                *self.identity.get_or_init(|| {
+                    (
+                        u64::from(found.dwVolumeSerialNumber),
+                        wide(found.nFileIndexHigh, found.nFileIndexLow),
+                    )
+                }),
                 wide(found.nFileSizeHigh, found.nFileSizeLow),
                 0,
                 0o600,
@@ -469,6 +474,7 @@ pub(crate) fn hints(file: &File, len: usize, access: Access) -> Result<File, Err
     }
     Ok(File {
         disk: file.disk.clone(),
+        identity: OnceLock::new(),
         part: Some(Part {
             index: 0,
             identity,

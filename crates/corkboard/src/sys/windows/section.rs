@@ -20,6 +20,8 @@ pub(crate) const WRITE: u32 = FILE_MAP_WRITE | FILE_MAP_READ | SECTION_QUERY;
 pub(crate) const READ: u32 = FILE_MAP_READ | SECTION_QUERY;
 pub(crate) const KEEP: u32 = SECTION_QUERY;
 
+const PAGE: u64 = 4096;
+
 /// A section. Its name lasts as long as somebody has a handle.
 pub(crate) struct Section(OwnedHandle);
 
@@ -38,7 +40,8 @@ impl Section {
         len: usize,
         who: &Descriptor,
     ) -> Result<(Self, bool), Errno> {
-        let len = len as u64;
+        // A page more than is used: Wine forgets what was committed where that is a whole view.
+        let len = len as u64 + PAGE;
         // SAFETY: descriptor and name live until the call returns; the handle is ours. Without an
         // error before, the last error tells whether there was one.
         unsafe {
@@ -60,14 +63,14 @@ impl Section {
         unsafe { owned(OpenFileMappingW(rights, 0, wide(name).as_ptr())) }.map(Self)
     }
 
-    /// Maps the first `len` bytes.
+    /// Maps it, to use the first `len` bytes.
     pub(crate) fn map(&self, len: usize, protection: Protection) -> Result<View, Errno> {
         let rights = match protection {
             Protection::ReadOnly => FILE_MAP_READ,
             Protection::ReadWrite => FILE_MAP_READ | FILE_MAP_WRITE,
         };
         // SAFETY: the system chooses an address that nothing else uses.
-        let view = unsafe { MapViewOfFile(self.0.as_raw_handle(), rights, 0, 0, len) };
+        let view = unsafe { MapViewOfFile(self.0.as_raw_handle(), rights, 0, 0, 0) };
         let base = NonNull::new(view.Value.cast::<u8>()).ok_or_else(Errno::last)?;
         Ok(View { base, len })
     }
