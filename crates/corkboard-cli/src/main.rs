@@ -3,6 +3,7 @@
 
 mod child;
 mod commands;
+#[cfg(target_os = "linux")]
 mod demo;
 mod exit;
 mod object;
@@ -17,7 +18,8 @@ use commands::{completions, doctor, event, get, lock, ls, put, rm, stat, watch};
 /// Share values between processes at memory speed, and let them wait for each other.
 ///
 /// Exit status: 0 success; 1 a negative answer (absent, timed out); 2 an error.
-/// Objects live in the directory CORKBOARD_DIR, by default /dev/shm/corkboard-UID.
+/// Objects live in the directory CORKBOARD_DIR, by default /dev/shm/corkboard-UID on Linux and
+/// %LOCALAPPDATA%\\corkboard on Windows.
 #[derive(Parser)]
 #[command(
     name = "corkboard",
@@ -49,8 +51,10 @@ enum Command {
     Doctor(doctor::Arguments),
     Demo(commands::demo::Arguments),
     Completions(completions::Arguments),
+    #[cfg(unix)]
     #[command(hide = true)]
     Child(child::ProcessArguments),
+    #[cfg(target_os = "linux")]
     #[command(hide = true)]
     DemoProcess(demo::ProcessArguments),
 }
@@ -90,7 +94,9 @@ fn main() -> std::process::ExitCode {
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Demo(arguments) => commands::demo::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
+        #[cfg(unix)]
         Command::Child(arguments) => child::run_process(arguments),
+        #[cfg(target_os = "linux")]
         Command::DemoProcess(arguments) => demo::run_process(arguments),
     })
 }

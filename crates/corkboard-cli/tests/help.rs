@@ -1,5 +1,7 @@
 //! Help, completions, colours and exit statuses of the command line itself.
 
+#![cfg(unix)]
+
 mod common;
 
 use std::io::Read as _;

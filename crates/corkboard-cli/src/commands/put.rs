@@ -3,12 +3,12 @@ use std::io::{IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use corkboard::board::{self, Options, Writer, WriterMode};
+use corkboard::board::{self, Options, Reader, Writer, WriterMode};
 use corkboard::{ErrorKind, Kind, Space};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::parse_bytes;
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Failure, Outcome, complain};
 
 /// How long reading lasts before a progress bar appears.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -36,6 +36,10 @@ pub struct Arguments {
     /// value's length if that is more.
     #[arg(long, value_parser = parse_bytes)]
     capacity: Option<usize>,
+    /// Stay, and keep the board, until it is removed or this command is ended. On Windows a board
+    /// lives only as long as some process has it open; on Linux it needs nobody.
+    #[arg(long)]
+    hold: bool,
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
@@ -53,13 +57,49 @@ pub fn run(arguments: Arguments) -> Outcome {
         _ => {}
     }
     let (mut writer, is_new) = open(&space, &arguments, value.len())?;
-    let published = writer.publish(&value);
-    if published.is_err() && is_new {
+    if let Err(error) = writer.publish(&value) {
         drop(writer);
-        discard(&space, &arguments.name);
+        if is_new {
+            discard(&space, &arguments.name);
+        }
+        return Err(error.into());
     }
-    published?;
+    if arguments.hold {
+        return hold(&space, &arguments.name, writer);
+    }
+    if cfg!(windows) && is_alone(&space, &arguments.name) {
+        complain(&format!(
+            "nobody else has board {:?} open, so it ends with this command; keep it with --hold",
+            arguments.name
+        ));
+    }
     Ok(())
+}
+
+/// Whether nobody but this process has the board open.
+fn is_alone(space: &Space, name: &str) -> bool {
+    board::stat(space, name).is_ok_and(|stat| {
+        let (writers, readers) = (stat.writers.as_deref(), stat.readers.as_deref());
+        let all = writers
+            .unwrap_or_default()
+            .iter()
+            .chain(readers.unwrap_or_default());
+        all.filter(|participant| participant.is_alive)
+            .all(|participant| participant.pid == std::process::id())
+    })
+}
+
+/// Keeps the board until it is removed; others may write to it meanwhile.
+fn hold(space: &Space, name: &str, writer: Writer) -> Outcome {
+    let mut reader = Reader::open(space, name)?;
+    drop(writer);
+    loop {
+        match reader.wait(None) {
+            Err(error) if error.kind() == ErrorKind::Removed => return Ok(()),
+            // What is wrong with a value is no reason to let go.
+            _ => {}
+        }
+    }
 }
 
 fn too_long(arguments: &Arguments, existing: Option<usize>, limit: usize, value: &[u8]) -> Failure {

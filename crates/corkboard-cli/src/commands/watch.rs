@@ -66,7 +66,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let mut shown = 0;
     while arguments.count.is_none_or(|count| shown < count) {
         match reader.wait(Some(Duration::ZERO)) {
-            Ok(None) => match requests.wait(&news, prints)? {
+            Ok(None) => match requests.wait(&mut reader, &news, prints)? {
                 // What comes from now on makes it readable again.
                 Woken::News => news.clear()?,
                 Woken::OutputGone => return Ok(()),
