@@ -13,7 +13,7 @@ mod waiting;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
-use commands::{completions, doctor, event, get, lock, ls, put, rm, stat, watch};
+use commands::{classic, completions, doctor, event, get, lock, ls, put, rm, stat, watch};
 
 /// Share values between processes at memory speed, and let them wait for each other.
 ///
@@ -50,6 +50,7 @@ enum Command {
     Rm(rm::Arguments),
     Doctor(doctor::Arguments),
     Demo(commands::demo::Arguments),
+    Classic(classic::Arguments),
     Completions(completions::Arguments),
     #[cfg(unix)]
     #[command(hide = true)]
@@ -93,6 +94,7 @@ fn main() -> std::process::ExitCode {
         Command::Rm(arguments) => rm::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Demo(arguments) => commands::demo::run(arguments),
+        Command::Classic(arguments) => classic::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
         #[cfg(unix)]
         Command::Child(arguments) => child::run_process(arguments),

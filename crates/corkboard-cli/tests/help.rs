@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use common::{Scratch, terminal};
 
-const SUBCOMMANDS: [&str; 11] = [
+const SUBCOMMANDS: [&str; 12] = [
     "put",
     "get",
     "watch",
@@ -20,6 +20,7 @@ const SUBCOMMANDS: [&str; 11] = [
     "rm",
     "doctor",
     "demo",
+    "classic",
     "completions",
 ];
 

@@ -7,6 +7,7 @@
 //! | [board] | what is true now: writers replace a value, readers see the newest whole one, verified |
 //! | [lock] | who may do something now: many readers or one writer |
 //! | [event] | that something happened: others wait for it |
+//! | [classic] | the block of the Windows C++ library that inspired this, to mix old and new |
 //!
 //! [`wait::any`] waits for several of them at once.
 //!
@@ -43,6 +44,7 @@
 compile_error!("corkboard supports Linux and Windows");
 
 pub mod board;
+pub mod classic;
 mod clock;
 mod doctor;
 mod error;

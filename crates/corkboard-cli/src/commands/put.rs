@@ -49,14 +49,14 @@ pub fn run(arguments: Arguments) -> Outcome {
     // Endless input must not fill the memory before it is refused, and a value that is too long
     // must not leave a board without a value behind.
     let limit = arguments.capacity.or(existing);
-    let value = value(&arguments, limit)?;
+    let value = value(arguments.text.as_deref(), arguments.file.as_deref(), limit)?;
     match limit {
         Some(limit) if value.len() > limit => {
             return Err(too_long(&arguments, existing, limit, &value));
         }
         _ => {}
     }
-    let (mut writer, is_new) = open(&space, &arguments, value.len())?;
+    let (mut writer, is_new) = open(&space, &arguments.name, arguments.capacity, value.len())?;
     if let Err(error) = writer.publish(&value) {
         drop(writer);
         if is_new {
@@ -145,37 +145,45 @@ fn discard(space: &Space, name: &str) {
 }
 
 /// Opens the board or creates it, and tells whether it did.
-fn open(space: &Space, arguments: &Arguments, len: usize) -> Result<(Writer, bool), Failure> {
+pub fn open(
+    space: &Space,
+    name: &str,
+    capacity: Option<usize>,
+    len: usize,
+) -> Result<(Writer, bool), Failure> {
     let mut options = Options::new().writer_timeout(Duration::from_secs(1));
-    if let Some(capacity) = arguments.capacity {
+    if let Some(capacity) = capacity {
         options = options.capacity(capacity);
     }
-    match options.open_writer(space, &arguments.name) {
+    match options.open_writer(space, name) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         result => return Ok((result?, false)),
     }
-    let capacity = arguments.capacity.unwrap_or(len.max(1 << 20));
+    let capacity = capacity.unwrap_or(len.max(1 << 20));
     let shared = options
         .clone()
         .capacity(capacity)
         .writer_mode(WriterMode::Shared);
-    match shared.writer(space, &arguments.name) {
+    match shared.writer(space, name) {
         // Somebody else created it meanwhile, with other options.
         Err(error) if error.kind() == ErrorKind::Incompatible => {
-            Ok((options.writer(space, &arguments.name)?, false))
+            Ok((options.writer(space, name)?, false))
         }
         result => Ok((result?, true)),
     }
 }
 
-fn value(arguments: &Arguments, limit: Option<usize>) -> Result<Vec<u8>, Failure> {
-    if let Some(text) = &arguments.text {
-        return Ok(text.clone().into_bytes());
+/// The text, or what is in the file or standard input: to its end, or one byte more than the
+/// limit.
+pub fn value(
+    text: Option<&str>,
+    file: Option<&Path>,
+    limit: Option<usize>,
+) -> Result<Vec<u8>, Failure> {
+    if let Some(text) = text {
+        return Ok(text.as_bytes().to_vec());
     }
-    let file = arguments
-        .file
-        .as_deref()
-        .filter(|file| *file != Path::new("-"));
+    let file = file.filter(|file| *file != Path::new("-"));
     let what = match file {
         Some(file) => format!("cannot read {}", file.display()),
         None => "cannot read standard input".into(),

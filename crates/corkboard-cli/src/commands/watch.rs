@@ -94,7 +94,7 @@ pub fn run(arguments: Arguments) -> Outcome {
 }
 
 /// Waits for the board's creation; `None` when nobody reads the output any more.
-fn open(space: &Space, name: &str, prints: bool) -> Result<Option<Reader>, Failure> {
+pub fn open(space: &Space, name: &str, prints: bool) -> Result<Option<Reader>, Failure> {
     let mut patience = Duration::ZERO;
     loop {
         match Reader::open_timeout(space, name, patience) {
