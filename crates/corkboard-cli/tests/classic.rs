@@ -1,5 +1,7 @@
 //! Blocks of the C++ library, as a user meets them.
 
+#![cfg(unix)]
+
 mod common;
 
 use std::fs;

@@ -269,6 +269,37 @@ fn doctor_finds_the_file_of_an_object_that_is_gone_and_deletes_it() {
 }
 
 #[test]
+fn a_classic_block_is_put_read_and_bridged_to_a_board_and_back() {
+    let scratch = Scratch::new("classic");
+    let space = scratch.space();
+    // The names of classic blocks are the session's.
+    let block = format!("cli-test-{}", std::process::id());
+    let _holder = scratch.start(&["classic", "put", &block, "--hold", "--text", "old value"]);
+    until(|| scratch.run(&["classic", "get", &block], b"").stdout == b"old value");
+    let stat = scratch.json(&["classic", "stat", &block, "--json"]);
+    assert_eq!(
+        (&stat["dialect"], &stat["intact"]),
+        (&"seed".into(), &true.into())
+    );
+    let _bridge = scratch.start(&["classic", "bridge", &block, "board"]);
+    let mut reader = Reader::open_timeout(&space, "board", PATIENCE).unwrap();
+    let first = reader.wait(Some(PATIENCE)).unwrap().unwrap();
+    assert_eq!(&*first, b"old value");
+    let put = scratch.run(&["classic", "put", &block, "--text", "newer"], b"");
+    assert!(put.status.success(), "{put:?}");
+    assert_eq!(&*reader.wait(Some(PATIENCE)).unwrap().unwrap(), b"newer");
+    let mut writer = Options::new().writer(&space, "new").unwrap();
+    writer.publish(b"from a board").unwrap();
+    let back = format!("{block}-back");
+    let _reverse = scratch.start(&["classic", "bridge", &back, "new", "--reverse"]);
+    until(|| scratch.run(&["classic", "get", &back], b"").stdout == b"from a board");
+    let too_long = vec![b'x'; 2 << 20];
+    let refused = scratch.run(&["classic", "put", &block], &too_long);
+    assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(scratch.text(&["classic", "get", &block]), "newer");
+}
+
+#[test]
 fn what_makes_no_sense_here_says_so() {
     let scratch = Scratch::new("demo");
     let output = scratch.run(&["demo"], b"");

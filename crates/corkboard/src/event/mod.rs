@@ -200,6 +200,13 @@ impl Event {
         self.shared.reset
     }
 
+    /// What the system calls the event: any program can open it by this name (`OpenEvent`), and set,
+    /// reset and wait for it.
+    #[cfg(windows)]
+    pub fn system_name(&self) -> String {
+        platform::system_name(&self.shared.space, &self.shared.name)
+    }
+
     /// Signals the event: lets all waiters through, or one of an auto-reset event.
     ///
     /// # Errors

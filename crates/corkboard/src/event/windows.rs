@@ -66,7 +66,7 @@ impl Shared {
         if is_manual != (reset == Reset::Manual) {
             let system_name = system_name(space, name);
             let cause = format!(
-                "another program has made the system's event {system_name:?} of the other kind; end that program"
+                "another program has made the system's event {system_name} of the other kind; end that program"
             );
             let object = object::label(Kind::Event, name);
             return Err(Error::new(ErrorKind::Incompatible, "open", object, cause));
