@@ -29,7 +29,8 @@
 //! ```
 //!
 //! [`Space::user`] is the directory that the environment variable `CORKBOARD_DIR` names, or
-//! `/dev/shm/corkboard-<euid>`. Objects stay until they are removed or the machine restarts.
+//! `/dev/shm/corkboard-<euid>`; on Windows `%LOCALAPPDATA%\corkboard`. On Linux, objects stay
+//! until they are removed or the machine restarts.
 //!
 //! # If a process dies
 //! Every item that touches shared memory says what happens, in one of three words: *Recovers*, the
@@ -38,7 +39,8 @@
 //! stopped.
 //!
 //! # Platforms
-//! Linux 5.14 or later, objects on tmpfs.
+//! Linux 5.14 or later, objects on tmpfs; Windows 10 or later, 64 bits, where an object lives as
+//! long as some process has it open: see [`Space::keep`].
 
 #[cfg(not(any(target_os = "linux", windows)))]
 compile_error!("corkboard supports Linux and Windows");

@@ -171,7 +171,8 @@ impl SpaceOptions {
 
 impl Space {
     /// The user's own space: the directory named by the environment variable `CORKBOARD_DIR`
-    /// (ignored in a set-uid program), or `/dev/shm/corkboard-<euid>`, created with mode 0700.
+    /// (ignored in a set-uid program), or `/dev/shm/corkboard-<euid>`, created with mode 0700; on
+    /// Windows `%LOCALAPPDATA%\corkboard`, for this user alone.
     ///
     /// # Errors
     /// As [`Space::at`]; the default directory is also `Untrusted` when another user owns it or
