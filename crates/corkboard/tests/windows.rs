@@ -169,6 +169,47 @@ fn files_that_are_no_object_s_are_errors_that_name_it() {
 }
 
 #[test]
+fn a_file_that_claims_more_memory_than_there_is_is_damaged() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let _writer = Options::new().writer(&space, "x").unwrap();
+    let path = only_file(&space);
+    let whole = std::fs::read(&path).unwrap();
+    // The lengths of the three parts, each with its checksum put right.
+    for at in [56, 88, 120] {
+        for len in [1_u64 << 20, 1 << 32, 1 << 46, u64::MAX, 0, 1] {
+            let mut record = whole.clone();
+            let was = u64::from_le_bytes(record[at..at + 8].try_into().unwrap());
+            assert!(was >= 4096, "a length");
+            let len = if len <= was && len > 1 {
+                was + len
+            } else {
+                len
+            };
+            record[at..at + 8].copy_from_slice(&len.to_le_bytes());
+            let checksum = corkboard::integrity::crc64(&record[..248], 0);
+            record[248..].copy_from_slice(&checksum.to_le_bytes());
+            std::fs::write(&path, &record).unwrap();
+            for error in [
+                Reader::open(&space, "x").map(drop),
+                Writer::open(&space, "x").map(drop),
+                corkboard::board::stat(&space, "x").map(drop),
+            ] {
+                // Whoever does not open that part does not notice.
+                if let Err(error) = error {
+                    let kinds = [ErrorKind::Damaged, ErrorKind::WriterExists];
+                    assert!(kinds.contains(&error.kind()), "{at} {len}: {error}");
+                }
+            }
+            let stat = corkboard::board::stat(&space, "x").unwrap_err();
+            assert_eq!(stat.kind(), ErrorKind::Damaged, "{at} {len}: {stat}");
+        }
+    }
+    std::fs::write(&path, &whole).unwrap();
+    corkboard::board::stat(&space, "x").unwrap();
+}
+
+#[test]
 fn damaged_memory_is_an_error_and_never_a_value() {
     const HEAD: usize = 4096;
     let value: Vec<u8> = (0..60).collect();

@@ -92,8 +92,13 @@ impl Place {
             .open_part(index, protection, self.keepers.clone());
         let file = disk.with_part(part.map_err(failed)?);
         let mut header = [0; HEADER_LEN];
+        // Maps it.
+        let facts = file.facts().map_err(|errno| match errno {
+            Errno::FAULT => damaged(&self.object, "has less memory than its file says"),
+            errno => failed(errno),
+        })?;
         super::read_at(&file, &mut header, 0, &self.object)?;
-        Ok((file.facts().map(|facts| (file, facts, header))).map_err(failed)?)
+        Ok((file, facts, header))
     }
 
     pub(crate) fn into_keepers(self) -> Kept {
