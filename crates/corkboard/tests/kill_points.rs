@@ -14,7 +14,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::Scratch;
+use common::{Scratch, this_program};
 use corkboard::board::{self, Options, Reader, Writer, WriterMode};
 use corkboard::{ErrorKind, Kind, Problem, Space};
 
@@ -140,7 +140,7 @@ fn start(point: &str, part: Part, space: &Space) -> std::process::Child {
 }
 
 fn command(part: Part, space: &Space) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = this_program();
     command
         .args(["--exact", "child_plays_its_part_until_it_is_killed"])
         .env("CORKBOARD_TEST_PART", (part as usize).to_string())
