@@ -37,10 +37,18 @@
 //! stopped.
 //!
 //! # Platforms
-//! Linux 5.14 or later, objects on tmpfs.
+//! Linux 5.14 or later, objects on tmpfs; Windows. Elsewhere it compiles, and opening a space or a
+//! lock file is `Unsupported`.
 
-#[cfg(not(any(target_os = "linux", windows)))]
-compile_error!("corkboard supports Linux and Windows");
+#![cfg_attr(
+    not(any(target_os = "linux", windows)),
+    allow(
+        dead_code,
+        unreachable_code,
+        unused,
+        reason = "nothing can be opened there"
+    )
+)]
 
 pub mod board;
 mod clock;
@@ -57,6 +65,8 @@ mod participants;
 mod space;
 mod sync;
 mod sys;
+#[cfg(not(any(target_os = "linux", windows)))]
+mod unsupported;
 pub mod wait;
 
 pub use doctor::{Finding, Problem};

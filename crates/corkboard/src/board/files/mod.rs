@@ -19,6 +19,8 @@ use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::{Generation, no_fork};
 use crate::sys::{Errno, lock};
 
+#[cfg(not(any(target_os = "linux", windows)))]
+pub(crate) use crate::unsupported::files::{create, remove};
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{create, remove};
 #[cfg(windows)]
