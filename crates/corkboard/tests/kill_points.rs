@@ -11,7 +11,7 @@ mod common;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Scratch, is_killed};
+use common::{Scratch, is_killed, this_program};
 use corkboard::board::{self, Options, Reader, Writer, WriterMode};
 use corkboard::{ErrorKind, Kind, Problem, Space};
 
@@ -136,7 +136,7 @@ fn start(point: &str, part: Part, space: &Space) -> std::process::Child {
 }
 
 fn command(part: Part, space: &Space) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = this_program();
     command
         .args(["--exact", "child_plays_its_part_until_it_is_killed"])
         .env("CORKBOARD_TEST_PART", (part as usize).to_string())

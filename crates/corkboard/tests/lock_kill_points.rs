@@ -10,7 +10,7 @@ mod common;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{Scratch, is_killed};
+use common::{Scratch, is_killed, this_program};
 use corkboard::event::{self, Event, Reset};
 use corkboard::lock::{self, Hold, RwLock, State};
 use corkboard::{ErrorKind, Kind, Problem, Space};
@@ -50,7 +50,7 @@ fn start(point: &str, part: &str, space: &Space) -> Child {
 }
 
 fn command(part: &str, space: &Space) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = this_program();
     command
         .args(["--exact", "child_plays_its_part_until_it_is_killed"])
         .env("CORKBOARD_TEST_PART", part)

@@ -24,6 +24,8 @@ mod linux;
 #[cfg(target_os = "linux")]
 mod protocol;
 mod stat;
+#[cfg(not(any(target_os = "linux", windows)))]
+mod unsupported;
 mod waiting;
 #[cfg(windows)]
 mod windows;
@@ -42,6 +44,8 @@ use layout::{FILE, RESET};
 #[cfg(target_os = "linux")]
 use linux as platform;
 use platform::Shared;
+#[cfg(not(any(target_os = "linux", windows)))]
+use unsupported as platform;
 #[cfg(windows)]
 use windows as platform;
 
@@ -204,7 +208,7 @@ impl Event {
     /// reset and wait for it.
     #[cfg(windows)]
     pub fn system_name(&self) -> String {
-        platform::system_name(&self.shared.space, &self.shared.name)
+        self.shared.system_name.clone()
     }
 
     /// Signals the event: lets all waiters through, or one of an auto-reset event.

@@ -14,6 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name;
 use crate::object::{self, Place, Removal};
 use crate::sys::Errno;
+#[cfg(not(any(target_os = "linux", windows)))]
+use crate::unsupported::space as platform;
 use crate::{event, lock};
 #[cfg(target_os = "linux")]
 use linux as platform;

@@ -42,16 +42,17 @@ impl Section {
     ) -> Result<(Self, bool), Errno> {
         // A page more than is used: Wine forgets what was committed where that is a whole view.
         let len = len as u64 + PAGE;
-        // SAFETY: descriptor and name live until the call returns; the handle is ours. Without an
-        // error before, the last error tells whether there was one.
+        let (who, name) = (who.attributes(), wide(name));
+        // SAFETY: descriptor and name live until the call returns; the handle is ours. The last
+        // error also tells whether there was one already; nothing comes in between.
         unsafe {
             let handle = owned(CreateFileMappingW(
                 INVALID_HANDLE_VALUE,
-                &who.attributes(),
+                &raw const who,
                 PAGE_READWRITE | SEC_RESERVE,
                 (len >> 32) as u32,
                 len as u32,
-                wide(name).as_ptr(),
+                name.as_ptr(),
             ))?;
             let is_new = GetLastError() != ERROR_ALREADY_EXISTS;
             Ok((Self(handle), is_new))
