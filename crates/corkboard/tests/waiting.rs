@@ -249,6 +249,7 @@ mod futures {
         assert_eq!(thread.join().unwrap(), ErrorKind::Removed);
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_future_ends_with_an_error_when_the_object_is_deleted() {
         let scratch = Scratch::new();
