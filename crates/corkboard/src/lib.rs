@@ -7,6 +7,7 @@
 //! | [board] | what is true now: writers replace a value, readers see the newest whole one, verified |
 //! | [lock] | who may do something now: many readers or one writer |
 //! | [event] | that something happened: others wait for it |
+//! | [stream] | everything that was said: producers append, every subscriber gets each record |
 //!
 //! [`wait::any`] waits for several of them at once.
 //!
@@ -43,6 +44,7 @@
 compile_error!("corkboard supports Linux and Windows");
 
 pub mod board;
+mod buffer;
 mod clock;
 mod doctor;
 mod error;
@@ -51,13 +53,16 @@ mod header;
 mod hook;
 pub mod integrity;
 pub mod lock;
+mod mutex;
 mod name;
 mod object;
 mod participants;
 mod space;
+pub mod stream;
 mod sync;
 mod sys;
 pub mod wait;
+mod waking;
 
 pub use doctor::{Finding, Problem};
 pub use error::{Error, ErrorKind, Result};

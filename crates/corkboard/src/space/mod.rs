@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name;
 use crate::object::{self, Place, Removal};
 use crate::sys::Errno;
-use crate::{event, lock};
+use crate::{event, lock, stream};
 #[cfg(target_os = "linux")]
 use linux as platform;
 use platform::Trust;
@@ -53,17 +53,20 @@ pub enum Kind {
     Lock,
     /// A named event.
     Event,
+    /// A named log of records.
+    Stream,
 }
 
 impl Kind {
     /// Every kind there is.
-    pub(crate) const ALL: [Self; 3] = [Self::Board, Self::Lock, Self::Event];
+    pub(crate) const ALL: [Self; 4] = [Self::Board, Self::Lock, Self::Event, Self::Stream];
 
     pub(crate) fn suffix(self) -> &'static str {
         match self {
             Self::Board => ".board",
             Self::Lock => ".lock",
             Self::Event => ".event",
+            Self::Stream => ".stream",
         }
     }
 }
@@ -74,6 +77,7 @@ impl fmt::Display for Kind {
             Self::Board => "board",
             Self::Lock => "lock",
             Self::Event => "event",
+            Self::Stream => "stream",
         })
     }
 }
@@ -282,6 +286,7 @@ impl Space {
             Kind::Board => files::remove(self, name, removal),
             Kind::Lock => lock::remove(self, name, removal),
             Kind::Event => event::remove(self, name, removal),
+            Kind::Stream => stream::remove(self, name, removal),
         }
     }
 }
