@@ -3,6 +3,7 @@
 
 mod child;
 mod commands;
+#[cfg(target_os = "linux")]
 mod demo;
 mod exit;
 mod object;
@@ -12,12 +13,13 @@ mod waiting;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
-use commands::{completions, doctor, event, get, lock, ls, put, rm, stat, watch};
+use commands::{classic, completions, doctor, event, get, lock, ls, put, rm, stat, watch};
 
 /// Share values between processes at memory speed, and let them wait for each other.
 ///
 /// Exit status: 0 success; 1 a negative answer (absent, timed out); 2 an error.
-/// Objects live in the directory CORKBOARD_DIR, by default /dev/shm/corkboard-UID.
+/// Objects live in the directory CORKBOARD_DIR, by default /dev/shm/corkboard-UID on Linux and
+/// %LOCALAPPDATA%\\corkboard on Windows.
 #[derive(Parser)]
 #[command(
     name = "corkboard",
@@ -48,9 +50,12 @@ enum Command {
     Rm(rm::Arguments),
     Doctor(doctor::Arguments),
     Demo(commands::demo::Arguments),
+    Classic(classic::Arguments),
     Completions(completions::Arguments),
+    #[cfg(unix)]
     #[command(hide = true)]
     Child(child::ProcessArguments),
+    #[cfg(target_os = "linux")]
     #[command(hide = true)]
     DemoProcess(demo::ProcessArguments),
 }
@@ -89,8 +94,11 @@ fn main() -> std::process::ExitCode {
         Command::Rm(arguments) => rm::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Demo(arguments) => commands::demo::run(arguments),
+        Command::Classic(arguments) => classic::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
+        #[cfg(unix)]
         Command::Child(arguments) => child::run_process(arguments),
+        #[cfg(target_os = "linux")]
         Command::DemoProcess(arguments) => demo::run_process(arguments),
     })
 }

@@ -149,6 +149,7 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+#[cfg(target_os = "linux")]
 /// A count for people, like `512` or `3.4 M`.
 pub fn count(number: u64) -> String {
     match number {

@@ -21,10 +21,7 @@ pub struct Json<'a> {
 
 impl<'a> Json<'a> {
     pub fn new(name: &'a str, snapshot: &Snapshot<'_>) -> Self {
-        let (encoding, value) = match std::str::from_utf8(snapshot) {
-            Ok(text) => ("utf-8", text.to_owned()),
-            Err(_) => ("base64", STANDARD.encode(&**snapshot)),
-        };
+        let (encoding, value) = encode(snapshot);
         Self {
             name,
             sequence: snapshot.sequence(),
@@ -34,6 +31,14 @@ impl<'a> Json<'a> {
             encoding,
             value,
         }
+    }
+}
+
+/// A value as a JSON string can have it, and how that is to be taken.
+pub fn encode(value: &[u8]) -> (&'static str, String) {
+    match std::str::from_utf8(value) {
+        Ok(text) => ("utf-8", text.to_owned()),
+        Err(_) => ("base64", STANDARD.encode(value)),
     }
 }
 

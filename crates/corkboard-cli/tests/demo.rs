@@ -1,5 +1,7 @@
 //! The demonstration, and what it leaves behind: nothing.
 
+#![cfg(unix)]
+
 mod common;
 
 use std::fs::File;

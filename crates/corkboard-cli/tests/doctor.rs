@@ -1,5 +1,7 @@
 //! Finding what is wrong, and mending it.
 
+#![cfg(unix)]
+
 mod common;
 
 use common::Scratch;

@@ -1,5 +1,7 @@
 //! Telling that something happened, and waiting for it.
 
+#![cfg(unix)]
+
 mod common;
 
 use std::io::Read as _;

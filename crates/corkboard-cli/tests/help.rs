@@ -1,5 +1,7 @@
 //! Help, completions, colours and exit statuses of the command line itself.
 
+#![cfg(unix)]
+
 mod common;
 
 use std::io::Read as _;
@@ -7,7 +9,7 @@ use std::process::Stdio;
 
 use common::{Scratch, terminal};
 
-const SUBCOMMANDS: [&str; 11] = [
+const SUBCOMMANDS: [&str; 12] = [
     "put",
     "get",
     "watch",
@@ -18,6 +20,7 @@ const SUBCOMMANDS: [&str; 11] = [
     "rm",
     "doctor",
     "demo",
+    "classic",
     "completions",
 ];
 

@@ -1,5 +1,7 @@
 //! Listing a space and looking at one object.
 
+#![cfg(unix)]
+
 mod common;
 
 use common::Scratch;

@@ -1,5 +1,7 @@
 //! Commands that hold a lock.
 
+#![cfg(unix)]
+
 mod common;
 
 use std::os::unix::process::CommandExt as _;

@@ -1,5 +1,7 @@
 //! Publishing and reading values, as a user meets it.
 
+#![cfg(unix)]
+
 mod common;
 
 use std::fs::File;

@@ -1,5 +1,7 @@
 //! Watching a board.
 
+#![cfg(unix)]
+
 mod common;
 
 use std::io::{BufRead as _, BufReader};

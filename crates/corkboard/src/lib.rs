@@ -8,6 +8,7 @@
 //! | [lock] | who may do something now: many readers or one writer |
 //! | [event] | that something happened: others wait for it |
 //! | [stream] | everything that was said: producers append, every subscriber gets each record |
+//! | [classic] | the block of the Windows C++ library that inspired this, to mix old and new |
 //!
 //! [`wait::any`] waits for several of them at once.
 //!
@@ -29,7 +30,8 @@
 //! ```
 //!
 //! [`Space::user`] is the directory that the environment variable `CORKBOARD_DIR` names, or
-//! `/dev/shm/corkboard-<euid>`. Objects stay until they are removed or the machine restarts.
+//! `/dev/shm/corkboard-<euid>`; on Windows `%LOCALAPPDATA%\corkboard`. On Linux, objects stay
+//! until they are removed or the machine restarts.
 //!
 //! # If a process dies
 //! Every item that touches shared memory says what happens, in one of three words: *Recovers*, the
@@ -38,13 +40,23 @@
 //! stopped.
 //!
 //! # Platforms
-//! Linux 5.14 or later, objects on tmpfs.
+//! Linux 5.14 or later, objects on tmpfs; Windows 10 or later, 64 bits, where an object lives as
+//! long as some process has it open: see [`Space::keep`].
+//! Elsewhere it compiles, and opening a space or a lock file is `Unsupported`.
 
-#[cfg(not(any(target_os = "linux", windows)))]
-compile_error!("corkboard supports Linux and Windows");
+#![cfg_attr(
+    not(any(target_os = "linux", windows)),
+    allow(
+        dead_code,
+        unreachable_code,
+        unused,
+        reason = "nothing can be opened there"
+    )
+)]
 
 pub mod board;
 mod buffer;
+pub mod classic;
 mod clock;
 mod doctor;
 mod error;
@@ -61,6 +73,8 @@ mod space;
 pub mod stream;
 mod sync;
 mod sys;
+#[cfg(not(any(target_os = "linux", windows)))]
+mod unsupported;
 pub mod wait;
 mod waking;
 

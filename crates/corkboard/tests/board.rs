@@ -161,6 +161,9 @@ fn shared_writers_take_turns_and_publish_if_loses_no_update() {
             .capacity(capacity)
             .writer_mode(WriterMode::Shared)
             .writer_timeout(Duration::from_secs(30));
+        let first = options.writer(&space, &name).unwrap();
+        let _keeper = space.keep(Kind::Board, &name).unwrap();
+        drop(first);
         let counters: Vec<_> = (0..4)
             .map(|_| {
                 let mut writer = options.writer(&space, &name).unwrap();
@@ -183,7 +186,6 @@ fn shared_writers_take_turns_and_publish_if_loses_no_update() {
                 })
             })
             .collect();
-        let _keeper = space.keep(Kind::Board, &name).unwrap();
         for counter in counters {
             counter.join().unwrap();
         }

@@ -16,11 +16,10 @@ mod hostile;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::Scratch;
+use common::{Scratch, this_program};
 use corkboard::board::{Options, Reader, Writer, stat};
 use corkboard::{ErrorKind, Kind};
 use hostile::{Board, FILES, Handles, NAME, SHAPES, expect, visit};
@@ -46,7 +45,7 @@ fn in_child(test: &str, body: impl FnOnce()) {
         }
         return body();
     }
-    let output = Command::new(std::env::current_exe().unwrap())
+    let output = this_program()
         .args(["--exact", test, "--nocapture", "--include-ignored"])
         .env(CHILD, "yes")
         .output()

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::Scratch;
+use common::{Scratch, this_program};
 use corkboard::board::{self, Access, Options, Reader, Writer};
 use corkboard::event::{Event, Reset};
 use corkboard::lock::{self, RwLock};
@@ -48,8 +48,9 @@ fn start(part: &str, space: &Path) -> Child {
 
 /// The part's command line, after a wrapper's if there is one.
 fn wrapped(wrapper: &[&str], part: &str, space: &Path) -> Command {
-    let test = std::env::current_exe().unwrap();
-    let mut words = wrapper.iter().map(OsStr::new).chain([test.as_os_str()]);
+    let test = this_program();
+    let wrapper = wrapper.iter().map(OsStr::new);
+    let mut words = wrapper.chain([test.get_program()]).chain(test.get_args());
     let mut command = Command::new(words.next().unwrap());
     command
         .args(words)

@@ -8,10 +8,10 @@ mod common;
 mod witness;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{At, Scratch, is_killed, until};
+use common::{At, Scratch, is_killed, this_program, until};
 #[cfg(target_os = "linux")]
 use corkboard::ErrorKind;
 use corkboard::board::{Options, Reader, WriterMode};
@@ -115,7 +115,7 @@ fn go_in(lock: &mut RwLock, part: &str, witness: &mut Witness, random: &mut Rand
 }
 
 fn start(part: &str, directory: &Path, slot: usize) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    this_program()
         .args(["--exact", "child_plays_its_part", "--nocapture"])
         .env("CORKBOARD_TEST_PART", part)
         .env("CORKBOARD_TEST_SPACE", directory)

@@ -5,10 +5,10 @@
 
 mod common;
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Scratch, is_killed};
+use common::{Scratch, is_killed, this_program};
 #[cfg(target_os = "linux")]
 use corkboard::ErrorKind;
 use corkboard::board::{self, Options, Reader, Writer, WriterMode};
@@ -87,7 +87,7 @@ struct Worker {
 
 impl Worker {
     fn start(part: &'static str, space: &Space) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap())
+        let child = this_program()
             .args(["--exact", "child_works_until_it_is_killed"])
             .env("CORKBOARD_TEST_CHILD", part)
             .env("CORKBOARD_TEST_SPACE", space.path())
@@ -261,7 +261,7 @@ fn child_forks_and_closes_its_descriptors() {
 fn neither_a_forked_child_nor_closed_descriptors_change_who_is_alive() {
     let scratch = Scratch::new();
     let space = scratch.space();
-    let mut daemon = Command::new(std::env::current_exe().unwrap())
+    let mut daemon = this_program()
         .args(["--exact", "child_forks_and_closes_its_descriptors"])
         .env("CORKBOARD_TEST_DAEMON", &scratch.0)
         .stdout(Stdio::null())

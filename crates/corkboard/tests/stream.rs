@@ -321,6 +321,7 @@ fn several_are_waited_for_together() {
     sender.join().unwrap();
 }
 
+#[cfg(unix)]
 /// Ends a child with SIGKILL, which has the stream open, and what it did before.
 fn child_that_dies(work: impl FnOnce(&Space), space: &Space) {
     // SAFETY: the child works on its own handles only and ends without running anything of its

@@ -1,3 +1,4 @@
+#[cfg(target_os = "linux")]
 use crate::demo;
 use crate::exit::{Failure, Outcome};
 
@@ -29,6 +30,14 @@ pub struct Arguments {
     json: bool,
 }
 
+/// It stops processes half-way through what they do, which takes signals.
+#[cfg(windows)]
+pub fn run(_: Arguments) -> Outcome {
+    let message = "the demonstration runs on Linux only; see put, get and watch".into();
+    Err(Failure::Refused(message))
+}
+
+#[cfg(target_os = "linux")]
 pub fn run(arguments: Arguments) -> Outcome {
     if !std::path::Path::new("/dev/shm").is_dir() {
         let message = "the demonstration needs /dev/shm, and there is none".into();

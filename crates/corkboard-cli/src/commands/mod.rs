@@ -1,5 +1,6 @@
 //! One file per subcommand, and what several of them need.
 
+pub mod classic;
 pub mod completions;
 pub mod demo;
 pub mod doctor;

@@ -3,12 +3,12 @@ use std::io::{IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use corkboard::board::{self, Options, Writer, WriterMode};
+use corkboard::board::{self, Options, Reader, Writer, WriterMode};
 use corkboard::{ErrorKind, Kind, Space};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::parse_bytes;
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Failure, Outcome, complain};
 
 /// How long reading lasts before a progress bar appears.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -36,6 +36,10 @@ pub struct Arguments {
     /// value's length if that is more.
     #[arg(long, value_parser = parse_bytes)]
     capacity: Option<usize>,
+    /// Stay, and keep the board, until it is removed or this command is ended. On Windows a board
+    /// lives only as long as some process has it open; on Linux it needs nobody.
+    #[arg(long)]
+    hold: bool,
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
@@ -45,21 +49,57 @@ pub fn run(arguments: Arguments) -> Outcome {
     // Endless input must not fill the memory before it is refused, and a value that is too long
     // must not leave a board without a value behind.
     let limit = arguments.capacity.or(existing);
-    let value = value(&arguments, limit)?;
+    let value = value(arguments.text.as_deref(), arguments.file.as_deref(), limit)?;
     match limit {
         Some(limit) if value.len() > limit => {
             return Err(too_long(&arguments, existing, limit, &value));
         }
         _ => {}
     }
-    let (mut writer, is_new) = open(&space, &arguments, value.len())?;
-    let published = writer.publish(&value);
-    if published.is_err() && is_new {
+    let (mut writer, is_new) = open(&space, &arguments.name, arguments.capacity, value.len())?;
+    if let Err(error) = writer.publish(&value) {
         drop(writer);
-        discard(&space, &arguments.name);
+        if is_new {
+            discard(&space, &arguments.name);
+        }
+        return Err(error.into());
     }
-    published?;
+    if arguments.hold {
+        return hold(&space, &arguments.name, writer);
+    }
+    if cfg!(windows) && is_alone(&space, &arguments.name) {
+        complain(&format!(
+            "nobody else has board {:?} open, so it ends with this command; keep it with --hold",
+            arguments.name
+        ));
+    }
     Ok(())
+}
+
+/// Whether nobody but this process has the board open.
+fn is_alone(space: &Space, name: &str) -> bool {
+    board::stat(space, name).is_ok_and(|stat| {
+        let (writers, readers) = (stat.writers.as_deref(), stat.readers.as_deref());
+        let all = writers
+            .unwrap_or_default()
+            .iter()
+            .chain(readers.unwrap_or_default());
+        all.filter(|participant| participant.is_alive)
+            .all(|participant| participant.pid == std::process::id())
+    })
+}
+
+/// Keeps the board until it is removed; others may write to it meanwhile.
+fn hold(space: &Space, name: &str, writer: Writer) -> Outcome {
+    let mut reader = Reader::open(space, name)?;
+    drop(writer);
+    loop {
+        match reader.wait(None) {
+            Err(error) if error.kind() == ErrorKind::Removed => return Ok(()),
+            // What is wrong with a value is no reason to let go.
+            _ => {}
+        }
+    }
 }
 
 fn too_long(arguments: &Arguments, existing: Option<usize>, limit: usize, value: &[u8]) -> Failure {
@@ -105,37 +145,45 @@ fn discard(space: &Space, name: &str) {
 }
 
 /// Opens the board or creates it, and tells whether it did.
-fn open(space: &Space, arguments: &Arguments, len: usize) -> Result<(Writer, bool), Failure> {
+pub fn open(
+    space: &Space,
+    name: &str,
+    capacity: Option<usize>,
+    len: usize,
+) -> Result<(Writer, bool), Failure> {
     let mut options = Options::new().writer_timeout(Duration::from_secs(1));
-    if let Some(capacity) = arguments.capacity {
+    if let Some(capacity) = capacity {
         options = options.capacity(capacity);
     }
-    match options.open_writer(space, &arguments.name) {
+    match options.open_writer(space, name) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         result => return Ok((result?, false)),
     }
-    let capacity = arguments.capacity.unwrap_or(len.max(1 << 20));
+    let capacity = capacity.unwrap_or(len.max(1 << 20));
     let shared = options
         .clone()
         .capacity(capacity)
         .writer_mode(WriterMode::Shared);
-    match shared.writer(space, &arguments.name) {
+    match shared.writer(space, name) {
         // Somebody else created it meanwhile, with other options.
         Err(error) if error.kind() == ErrorKind::Incompatible => {
-            Ok((options.writer(space, &arguments.name)?, false))
+            Ok((options.writer(space, name)?, false))
         }
         result => Ok((result?, true)),
     }
 }
 
-fn value(arguments: &Arguments, limit: Option<usize>) -> Result<Vec<u8>, Failure> {
-    if let Some(text) = &arguments.text {
-        return Ok(text.clone().into_bytes());
+/// The text, or what is in the file or standard input: to its end, or one byte more than the
+/// limit.
+pub fn value(
+    text: Option<&str>,
+    file: Option<&Path>,
+    limit: Option<usize>,
+) -> Result<Vec<u8>, Failure> {
+    if let Some(text) = text {
+        return Ok(text.as_bytes().to_vec());
     }
-    let file = arguments
-        .file
-        .as_deref()
-        .filter(|file| *file != Path::new("-"));
+    let file = file.filter(|file| *file != Path::new("-"));
     let what = match file {
         Some(file) => format!("cannot read {}", file.display()),
         None => "cannot read standard input".into(),

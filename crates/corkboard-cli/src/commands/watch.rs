@@ -66,7 +66,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let mut shown = 0;
     while arguments.count.is_none_or(|count| shown < count) {
         match reader.wait(Some(Duration::ZERO)) {
-            Ok(None) => match requests.wait(&news, prints)? {
+            Ok(None) => match requests.wait(&mut reader, &news, prints)? {
                 // What comes from now on makes it readable again.
                 Woken::News => news.clear()?,
                 Woken::OutputGone => return Ok(()),
@@ -94,7 +94,7 @@ pub fn run(arguments: Arguments) -> Outcome {
 }
 
 /// Waits for the board's creation; `None` when nobody reads the output any more.
-fn open(space: &Space, name: &str, prints: bool) -> Result<Option<Reader>, Failure> {
+pub fn open(space: &Space, name: &str, prints: bool) -> Result<Option<Reader>, Failure> {
     let mut patience = Duration::ZERO;
     loop {
         match Reader::open_timeout(space, name, patience) {

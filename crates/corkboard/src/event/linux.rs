@@ -14,6 +14,7 @@ use crate::hook;
 use crate::object::{Identity, Opened};
 use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering};
+use crate::sys::file::File;
 use crate::sys::map::{Mapping, Protection};
 use crate::sys::process::Generation;
 use crate::sys::wait::{self, Target};
@@ -213,7 +214,7 @@ impl Sleeper for Watching {
 }
 
 /// Whether an event is signalled, for those who only look.
-pub(super) fn is_signalled(_: &Space, _: &str, word: u64) -> bool {
+pub(super) fn is_signalled(_: &Space, _: &str, _: &File, word: u64) -> bool {
     State::of(word).is_signalled()
 }
 

@@ -24,6 +24,8 @@ mod linux;
 #[cfg(target_os = "linux")]
 mod protocol;
 mod stat;
+#[cfg(not(any(target_os = "linux", windows)))]
+mod unsupported;
 mod waiting;
 #[cfg(windows)]
 mod windows;
@@ -42,6 +44,8 @@ use layout::{FILE, RESET};
 #[cfg(target_os = "linux")]
 use linux as platform;
 use platform::Shared;
+#[cfg(not(any(target_os = "linux", windows)))]
+use unsupported as platform;
 #[cfg(windows)]
 use windows as platform;
 
@@ -198,6 +202,13 @@ impl Event {
     /// What ends a signal of this event.
     pub fn reset_kind(&self) -> Reset {
         self.shared.reset
+    }
+
+    /// What the system calls the event: any program can open it by this name (`OpenEvent`), and set,
+    /// reset and wait for it.
+    #[cfg(windows)]
+    pub fn system_name(&self) -> String {
+        self.shared.system_name.clone()
     }
 
     /// Signals the event: lets all waiters through, or one of an auto-reset event.

@@ -54,7 +54,7 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
     object::read_words_at(&file, &mut word, WORD, &object)?;
     Ok(Stat {
         reset: Reset::from_header(&header, name)?,
-        is_signalled: platform::is_signalled(space, name, word[0]),
+        is_signalled: platform::is_signalled(space, name, &file, word[0]),
         sets: platform::sets(word[0]),
         instance: header.instance,
         created_at: moment(header.own[CREATED]).unwrap_or(SystemTime::UNIX_EPOCH),

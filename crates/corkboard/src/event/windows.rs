@@ -23,16 +23,19 @@ use crate::integrity::crc64;
 use crate::object::{self, Identity, Opened};
 use crate::space::{Access, Kind, Space};
 use crate::sync::{AtomicU64, Ordering};
+use crate::sys::file::File;
 use crate::sys::map::{Mapping, Protection};
 use crate::sys::process::Generation;
 use crate::sys::security::Descriptor;
-use crate::sys::wait::{self, EventSleep, Target};
+use crate::sys::wait::{self, EventSleep, Resets, Target};
 use crate::sys::{Errno, owned, wide};
 use crate::wait::sealed::Sleeper;
 
 /// What is needed of the system's event: to wait, to set and reset it, and to ask.
 const RIGHTS: u32 = SYNCHRONIZATION_SYNCHRONIZE | EVENT_MODIFY_STATE | QUERY_STATE;
 const QUERY_STATE: u32 = 1;
+/// How often a signal was consumed: beside the word.
+const TAKES: usize = WORD + 8;
 
 /// The event, which those who sleep for others keep, too.
 pub(super) struct Shared {
@@ -43,6 +46,7 @@ pub(super) struct Shared {
     pub(super) identity: Identity,
     /// Whether the last look at the event's path found the file gone.
     pub(super) is_deleted: AtomicBool,
+    pub(super) system_name: String,
     event: OwnedHandle,
 }
 
@@ -61,12 +65,12 @@ impl Shared {
             mode if mode & 0o020 != 0 => Access::Group,
             _ => Access::Owner,
         };
-        let event = open_event(&system_name(space, name), reset, access).map_err(failed)?;
+        let system_name = system_name(space, name, file.is_global());
+        let event = open_event(&system_name, reset, access).map_err(failed)?;
         let is_manual = query(&event).map_err(failed)?.kind == Basic::MANUAL;
         if is_manual != (reset == Reset::Manual) {
-            let system_name = system_name(space, name);
             let cause = format!(
-                "another program has made the system's event {system_name:?} of the other kind; end that program"
+                "another program has made the system's event {system_name} of the other kind; end that program"
             );
             let object = object::label(Kind::Event, name);
             return Err(Error::new(ErrorKind::Incompatible, "open", object, cause));
@@ -78,6 +82,7 @@ impl Shared {
             mapping,
             identity: facts.identity,
             is_deleted: AtomicBool::new(false),
+            system_name,
             event,
         })
     }
@@ -124,6 +129,7 @@ impl Shared {
             hook::point("event.woken");
             if slept == EventSleep::Signalled {
                 // Of an auto-reset event, the signal is consumed by this.
+                self.count_take();
                 return Ok(true);
             }
             self.check_live(WAIT)?;
@@ -141,7 +147,25 @@ impl Shared {
         // SAFETY: the handle is an event's, and open.
         let is_signalled =
             || unsafe { WaitForSingleObject(self.event.as_raw_handle(), 0) == WAIT_OBJECT_0 };
-        is_signalled() || (self.reset == Reset::Manual && self.sets() != began)
+        if is_signalled() {
+            self.count_take();
+            return true;
+        }
+        self.reset == Reset::Manual && self.sets() != began
+    }
+
+    /// Says that a signal was consumed, so that the next one is news also when another program
+    /// sets it, which counts nothing.
+    fn count_take(&self) {
+        if self.reset == Reset::Auto {
+            self.mapping.word(TAKES).fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Changes with every signal that this library sets or consumes.
+    fn epoch(&self) -> u64 {
+        let takes = self.mapping.word(TAKES).load(Ordering::Acquire);
+        self.sets().wrapping_add(takes)
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -174,7 +198,7 @@ struct Watching {
     shared: Arc<Shared>,
     /// How often the event had been set when the wait began.
     began: u64,
-    /// How often it had been set when somebody was told of the present signal.
+    /// The epoch in which somebody was told of the present signal.
     told: AtomicU64,
 }
 
@@ -194,7 +218,7 @@ impl Sleeper for Watching {
             self.told.store(NEVER, Ordering::Relaxed);
             return false;
         }
-        self.told.load(Ordering::Relaxed) != sets
+        self.told.load(Ordering::Relaxed) != shared.epoch()
     }
 
     fn announce(&self) -> Option<(Target<'_>, Duration)> {
@@ -203,7 +227,11 @@ impl Sleeper for Watching {
         }
         let shared = &*self.shared;
         let target = if self.told.load(Ordering::Relaxed) == NEVER {
-            Target::event(&shared.event)
+            let resets = match shared.reset {
+                Reset::Auto => Resets::Itself,
+                Reset::Manual => Resets::ByHand,
+            };
+            Target::event(&shared.event, resets)
         } else {
             // Its signal is told, and would end every sleep.
             Target::new(shared.word(), shared.sets() as u32)
@@ -212,7 +240,7 @@ impl Sleeper for Watching {
     }
 
     fn acknowledge(&self) {
-        self.told.store(self.shared.sets(), Ordering::Relaxed);
+        self.told.store(self.shared.epoch(), Ordering::Relaxed);
     }
 
     fn is_gone(&self) -> bool {
@@ -225,15 +253,10 @@ impl Sleeper for Watching {
 }
 
 /// Whether an event is signalled, for those who only look.
-pub(super) fn is_signalled(space: &Space, name: &str, _: u64) -> bool {
+pub(super) fn is_signalled(space: &Space, name: &str, file: &File, _: u64) -> bool {
+    let name = wide(system_name(space, name, file.is_global()));
     // SAFETY: the name lives until the call returns; the handle is ours.
-    let event = unsafe {
-        owned(OpenEventW(
-            QUERY_STATE,
-            0,
-            wide(system_name(space, name)).as_ptr(),
-        ))
-    };
+    let event = unsafe { owned(OpenEventW(QUERY_STATE, 0, name.as_ptr())) };
     let basic = event.and_then(|event| query(&event));
     basic.is_ok_and(|basic| basic.state != 0)
 }
@@ -243,10 +266,13 @@ pub(super) fn sets(word: u64) -> u64 {
     word
 }
 
-/// What the system calls an event. Spaces with different directories have different events.
-pub(super) fn system_name(space: &Space, name: &str) -> String {
-    let directory = space.path().to_string_lossy().to_lowercase();
-    let sessions = if space.is_global() { "Global" } else { "Local" };
+/// What the system calls an event. Spaces with different directories have different events,
+/// whichever way their paths are written.
+fn system_name(space: &Space, name: &str, is_global: bool) -> String {
+    let path = std::fs::canonicalize(space.path());
+    let path = path.unwrap_or_else(|_| space.path().to_owned());
+    let directory = path.to_string_lossy().to_lowercase();
+    let sessions = if is_global { "Global" } else { "Local" };
     let space = crc64(directory.as_bytes(), 0);
     format!("{sessions}\\corkboard-event-{space:016x}-{name}")
 }

@@ -250,6 +250,7 @@ impl Gates {
         if has_it || matches!(deadline, Deadline::Now) {
             return Ok(has_it);
         }
+        let has_turn = Cell::new(false);
         let has_it = self.wait(
             Bell::Gate,
             deadline,
@@ -263,8 +264,11 @@ impl Gates {
                     // Who does not wait any longer claims nothing.
                     return Ok(false);
                 }
+                if !has_turn.get() {
+                    has_turn.set(lock::try_share(file, TURN)?);
+                }
                 // Said again each time: a writer that saw no claim a moment ago may have said so.
-                if lock::try_share(file, TURN)? {
+                if has_turn.get() {
                     bells.set_claimed(true);
                 }
                 Ok(false)

@@ -21,6 +21,8 @@ use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::Generation;
 use crate::sys::{Errno, random};
 
+#[cfg(not(any(target_os = "linux", windows)))]
+pub(crate) use crate::unsupported::object::*;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
 #[cfg(windows)]

@@ -27,6 +27,11 @@ use crate::sys::{Errno, lock, random};
 /// remove it.
 const BUILDER: u64 = 1 << 60;
 const TURN: u64 = BUILDER + 1;
+/// Shared by all who keep the object: processes of other sessions do not see its memory, and must
+/// not take it for what is left of one that is gone.
+const ALIVE: u64 = BUILDER + 2;
+/// For so long the lock may outlast the memory, while a process ends.
+const ENDING: Duration = Duration::from_millis(200);
 
 /// How long a remover waits for its turn. Nobody needs as long, but one may be stopped.
 const TURN_PATIENCE: Duration = Duration::from_secs(1);
@@ -54,12 +59,11 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn open(space: &Space, kind: Kind, name: &str) -> Result<Self> {
         let object = label(kind, name);
-        let failed = |errno| Error::os("open", &object, errno);
         space.check()?;
         let path = path(space, kind, name);
         let disk = open_disk(&path, Protection::ReadOnly, &object)?;
         let record = read_record(&disk, &object)?;
-        let keepers = Arc::new(record.keep().map_err(failed)?);
+        let keepers = Arc::new(keep(&record, disk, &object)?);
         Ok(Self {
             object,
             path,
@@ -92,8 +96,13 @@ impl Place {
             .open_part(index, protection, self.keepers.clone());
         let file = disk.with_part(part.map_err(failed)?);
         let mut header = [0; HEADER_LEN];
+        // Maps it.
+        let facts = file.facts().map_err(|errno| match errno {
+            Errno::FAULT => damaged(&self.object, "has less memory than its file says"),
+            errno => failed(errno),
+        })?;
         super::read_at(&file, &mut header, 0, &self.object)?;
-        Ok((file.facts().map(|facts| (file, facts, header))).map_err(failed)?)
+        Ok((file, facts, header))
     }
 
     pub(crate) fn into_keepers(self) -> Kept {
@@ -118,6 +127,37 @@ impl Place {
             cause,
         ))
     }
+}
+
+/// Keeps an object's memory, and says that it lives. `NotFound` when it is gone.
+fn keep(record: &Record, disk: File, object: &str) -> Result<Keepers> {
+    let failed = |errno| Error::os("open", object, errno);
+    let deadline = Deadline::after(ENDING);
+    loop {
+        match record.keep() {
+            Ok(keepers) => {
+                // Somebody may just be asking.
+                while !lock::try_share(&disk, ALIVE).map_err(failed)? && !deadline.left().is_zero()
+                {
+                    std::thread::yield_now();
+                }
+                return Ok(keepers.with_lock(disk));
+            }
+            Err(Errno::NOENT) if lock::is_locked_or_shared(&disk, ALIVE).map_err(failed)? => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        if deadline.left().is_zero() {
+            let cause = "it lives in another session, or on another computer; remove it there, and create it by SpaceOptions::all_sessions";
+            return Err(Error::new(ErrorKind::Unsupported, "open", object, cause));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether the object that a file is of lives no more.
+fn is_dead(record: &Record, disk: &File) -> bool {
+    matches!(record.keep(), Err(Errno::NOENT))
+        && lock::is_locked_or_shared(disk, ALIVE) == Ok(false)
 }
 
 /// Keeps a new object's memory until it is open.
@@ -163,15 +203,15 @@ pub(crate) fn require_memory(_: &File, _: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether the object's file is still the one with this identity. Where nobody lets us look, it is
-/// taken to be.
+/// Whether the object's file is still the one with this identity. Where nobody lets us look, or not
+/// now, it is taken to be.
 pub(crate) fn is_in_place(space: &Space, kind: Kind, name: &str, expected: Identity) -> bool {
     let (object, path) = (label(kind, name), path(space, kind, name));
     let found = open_disk(&path, Protection::ReadOnly, &object)
         .and_then(|disk| read_record(&disk, &object));
     match found {
         Ok(record) => record.identity == expected,
-        Err(error) => error.kind() == ErrorKind::PermissionDenied,
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged),
     }
 }
 
@@ -195,7 +235,7 @@ pub(crate) fn create(
 ) -> Result<Option<Created>> {
     let object = label(kind, name);
     let failed = |errno| match errno {
-        Errno::PERM if space.is_global() => {
+        Errno::PERM | Errno::ACCESS if space.is_global() => {
             let cause = "memory for all sessions needs the privilege SeCreateGlobalPrivilege, which services and administrators have; get it, or do without SpaceOptions::all_sessions";
             Error::new(ErrorKind::PermissionDenied, "create", &object, cause)
         }
@@ -224,7 +264,7 @@ pub(crate) fn create(
         });
     }
     hook::point("create.directory");
-    let Some(_keepers) = created else {
+    let Some(keepers) = created else {
         return Err(failed(Errno::INVAL));
     };
     let temporary = space
@@ -237,22 +277,46 @@ pub(crate) fn create(
     hook::point("create.begun");
     let result = (|| {
         // A sweep that comes before the lock deletes the file; then there is nothing to rename.
-        lock::try_lock(&disk, BUILDER)?;
+        if !lock::try_lock(&disk, BUILDER)? || !lock::try_share(&disk, ALIVE)? {
+            return Ok(false);
+        }
         disk.write_disk(&record.encode())?;
         hook::point("create.file");
-        match rename(&temporary, &path(space, kind, name)) {
-            Ok(()) => Ok(Some(Created { _keepers })),
-            Err(Errno::EXIST | Errno::NOENT) => Ok(None),
+        match rename_soon(&temporary, &path(space, kind, name)) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST | Errno::NOENT) => Ok(false),
             // A directory has the name, or somebody else's file that is just being deleted.
-            Err(Errno::ACCESS) if path(space, kind, name).exists() => Ok(None),
+            Err(Errno::ACCESS) if path(space, kind, name).exists() => Ok(false),
             Err(errno) => Err(errno),
         }
     })();
     hook::point("create.renamed");
-    if !matches!(result, Ok(Some(_))) {
-        let _ = std::fs::remove_file(&temporary);
+    if !result
+        .map_err(failed)
+        .inspect_err(|_| discard(&temporary))?
+    {
+        discard(&temporary);
+        return Ok(None);
     }
-    result.map_err(failed)
+    let _keepers = keepers.with_lock(disk);
+    Ok(Some(Created { _keepers }))
+}
+
+fn discard(temporary: &std::path::Path) {
+    let _ = std::fs::remove_file(temporary);
+}
+
+/// Moves a new file into place. Programs that look at every new file may have it open for a moment.
+fn rename_soon(from: &std::path::Path, to: &std::path::Path) -> std::result::Result<(), Errno> {
+    let deadline = Deadline::after(Duration::from_millis(50));
+    loop {
+        match rename(from, to) {
+            Err(Errno::ACCESS | Errno::SHARED) if !to.exists() && !deadline.left().is_zero() => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Removes an object. `close` makes sure of the open file that nobody uses it in a way that forbids
@@ -301,7 +365,8 @@ pub(crate) fn remove(
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => None,
         Err(error) => return Err(error.during("remove")),
     };
-    let is_gone = read_record(&disk, &object).is_ok_and(|record| record.keep().is_err());
+    let is_gone =
+        opened.is_none() && read_record(&disk, &object).is_ok_and(|record| is_dead(&record, &disk));
     let state = opened.as_ref().map(|(_, mapping)| mapping.word(STATE));
     let was = state.map(|state| state.load(Ordering::Relaxed));
     if removal == Removal::Finish && was != Some(STATE_REMOVED) && !is_gone {
@@ -351,7 +416,7 @@ fn open_in_turn(path: &std::path::Path, object: &str) -> Result<File> {
     let deadline = Deadline::after(TURN_PATIENCE);
     let failed = |errno| Error::os("remove", object, errno);
     loop {
-        let disk = File::open(path, Protection::ReadOnly).map_err(failed)?;
+        let disk = File::open_to_remove(path).map_err(failed)?;
         if lock::try_lock(&disk, TURN).map_err(failed)? {
             let ours = disk.facts().map_err(failed)?.identity;
             let now = File::open(path, Protection::ReadOnly).and_then(|now| now.facts());
@@ -395,6 +460,5 @@ pub(crate) fn is_stale(space: &Space, temporary: &str) -> bool {
 pub(crate) fn is_gone(space: &Space, kind: Kind, name: &str) -> bool {
     let (object, path) = (label(kind, name), path(space, kind, name));
     open_disk(&path, Protection::ReadOnly, &object)
-        .and_then(|disk| read_record(&disk, &object))
-        .is_ok_and(|record| matches!(record.keep(), Err(Errno::NOENT)))
+        .is_ok_and(|disk| read_record(&disk, &object).is_ok_and(|record| is_dead(&record, &disk)))
 }

@@ -14,6 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name;
 use crate::object::{self, Place, Removal};
 use crate::sys::Errno;
+#[cfg(not(any(target_os = "linux", windows)))]
+use crate::unsupported::space as platform;
 use crate::{event, lock, stream};
 #[cfg(target_os = "linux")]
 use linux as platform;
@@ -175,7 +177,8 @@ impl SpaceOptions {
 
 impl Space {
     /// The user's own space: the directory named by the environment variable `CORKBOARD_DIR`
-    /// (ignored in a set-uid program), or `/dev/shm/corkboard-<euid>`, created with mode 0700.
+    /// (ignored in a set-uid program), or `/dev/shm/corkboard-<euid>`, created with mode 0700; on
+    /// Windows `%LOCALAPPDATA%\corkboard`, for this user alone.
     ///
     /// # Errors
     /// As [`Space::at`]; the default directory is also `Untrusted` when another user owns it or

@@ -34,8 +34,9 @@ pub(super) fn create(path: &Path, access: Access) -> Result<()> {
     let failed = |errno| Error::os("create space", path.display().to_string(), errno);
     let rights = FILE_GENERIC_READ | FILE_GENERIC_WRITE | FILE_GENERIC_EXECUTE;
     let who = Descriptor::new(&[(access, rights)]).map_err(failed)?;
+    let wide = verbatim(path);
     // SAFETY: path and descriptor live until the call returns.
-    if unsafe { CreateDirectoryW(verbatim(path).as_ptr(), &who.attributes()) } != 0 {
+    if unsafe { CreateDirectoryW(wide.as_ptr(), &who.attributes()) } != 0 {
         return Ok(());
     }
     match Errno::last() {

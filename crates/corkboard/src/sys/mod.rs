@@ -19,11 +19,15 @@ pub(crate) mod map;
 
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(not(any(target_os = "linux", windows)))]
+mod unsupported;
 #[cfg(windows)]
 mod windows;
 
 #[cfg(target_os = "linux")]
 use linux as platform;
+#[cfg(not(any(target_os = "linux", windows)))]
+use unsupported as platform;
 #[cfg(windows)]
 use windows as platform;
 

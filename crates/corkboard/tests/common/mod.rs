@@ -79,6 +79,21 @@ impl At for std::fs::File {
     }
 }
 
+/// Starts this test program again. On another processor's emulator that takes the emulator, which
+/// `CORKBOARD_TEST_RUNNER` names.
+#[allow(dead_code, reason = "not every test file starts processes")]
+pub fn this_program() -> std::process::Command {
+    let program = std::env::current_exe().unwrap();
+    match std::env::var_os("CORKBOARD_TEST_RUNNER") {
+        Some(runner) => {
+            let mut command = std::process::Command::new(runner);
+            command.arg(program);
+            command
+        }
+        None => std::process::Command::new(program),
+    }
+}
+
 /// Whether a process ended because it was killed, and not by itself.
 #[allow(dead_code, reason = "not every test file kills processes")]
 pub fn is_killed(status: std::process::ExitStatus) -> bool {

@@ -1,7 +1,9 @@
 use corkboard::board::{Integrity, Participant, Stat, Timestamp, WriterMode};
 use serde::Serialize;
 
-use super::{ago, facts, instance, octal, owner};
+#[cfg(unix)]
+use super::owner;
+use super::{ago, facts, instance, octal};
 use crate::output::{Align, Table, or_dash, rfc3339, size, time};
 
 /// The JSON form.
@@ -21,7 +23,9 @@ pub struct Json<'a> {
     max_readers: u32,
     slots: usize,
     allocated_bytes: u64,
+    #[cfg(unix)]
     owner_uid: u32,
+    #[cfg(unix)]
     owner_gid: u32,
     data_mode: String,
     created_at: Option<String>,
@@ -70,7 +74,9 @@ pub fn json<'a>(name: &'a str, stat: &'a Stat) -> Json<'a> {
         max_readers: stat.max_readers,
         slots: stat.slots,
         allocated_bytes: stat.allocated_bytes,
+        #[cfg(unix)]
         owner_uid: stat.owner_uid,
+        #[cfg(unix)]
         owner_gid: stat.owner_gid,
         data_mode: octal(stat.data_mode),
         created_at: rfc3339(stat.created_at),
@@ -107,7 +113,10 @@ pub fn render(name: &str, stat: &Stat) -> String {
         format!("{}, {size} bytes, aligned to {align}", of.name)
     });
     let slots = format!("{}, for {} readers", stat.slots, stat.max_readers);
+    #[cfg(unix)]
     let owner = owner(stat.owner_uid, stat.owner_gid, stat.data_mode, "data mode");
+    #[cfg(windows)]
+    let owner = format!("{} {}", "data mode", octal(stat.data_mode));
     let known = [
         ("sequence", stat.sequence.to_string()),
         ("size", or_dash(stat.len.map(|len| bytes(len as u64)))),

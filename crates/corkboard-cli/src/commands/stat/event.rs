@@ -1,7 +1,9 @@
 use corkboard::event::Stat;
 use serde::Serialize;
 
-use super::{facts, instance, octal, owner};
+#[cfg(unix)]
+use super::owner;
+use super::{facts, instance, octal};
 use crate::object::{event_reset, event_state};
 use crate::output::{or_dash, rfc3339};
 
@@ -14,7 +16,9 @@ pub struct Json<'a> {
     signalled: bool,
     reset: &'static str,
     sets: u64,
+    #[cfg(unix)]
     owner_uid: u32,
+    #[cfg(unix)]
     owner_gid: u32,
     mode: String,
     created_at: Option<String>,
@@ -29,7 +33,9 @@ pub fn json<'a>(name: &'a str, stat: &Stat) -> Json<'a> {
         signalled: stat.is_signalled,
         reset: event_reset(stat.reset),
         sets: stat.sets,
+        #[cfg(unix)]
         owner_uid: stat.owner_uid,
+        #[cfg(unix)]
         owner_gid: stat.owner_gid,
         mode: octal(stat.mode),
         created_at: rfc3339(stat.created_at),
@@ -38,7 +44,10 @@ pub fn json<'a>(name: &'a str, stat: &Stat) -> Json<'a> {
 }
 
 pub fn render(name: &str, stat: &Stat) -> String {
+    #[cfg(unix)]
     let owner = owner(stat.owner_uid, stat.owner_gid, stat.mode, "mode");
+    #[cfg(windows)]
+    let owner = format!("{} {}", "mode", octal(stat.mode));
     let known = [
         ("state", event_state(stat).into()),
         ("reset", event_reset(stat.reset).into()),

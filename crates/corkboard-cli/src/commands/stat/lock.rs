@@ -1,7 +1,9 @@
 use corkboard::lock::{Handle, Hold, Stat};
 use serde::Serialize;
 
-use super::{ago, facts, instance, octal, owner};
+#[cfg(unix)]
+use super::owner;
+use super::{ago, facts, instance, octal};
 use crate::object::lock_state;
 use crate::output::{Align, Table, or_dash, rfc3339};
 
@@ -12,7 +14,9 @@ pub struct Json<'a> {
     kind: &'static str,
     state: &'static str,
     writer_waits: bool,
+    #[cfg(unix)]
     owner_uid: u32,
+    #[cfg(unix)]
     owner_gid: u32,
     mode: String,
     created_at: Option<String>,
@@ -40,7 +44,9 @@ pub fn json<'a>(name: &'a str, stat: &'a Stat) -> Json<'a> {
         kind: "lock",
         state: lock_state(stat.state),
         writer_waits: stat.writer_waits,
+        #[cfg(unix)]
         owner_uid: stat.owner_uid,
+        #[cfg(unix)]
         owner_gid: stat.owner_gid,
         mode: octal(stat.mode),
         created_at: rfc3339(stat.created_at),
@@ -67,7 +73,10 @@ pub fn render(name: &str, stat: &Stat) -> String {
         true => ", a writer waits",
         false => "",
     };
+    #[cfg(unix)]
     let owner = owner(stat.owner_uid, stat.owner_gid, stat.mode, "mode");
+    #[cfg(windows)]
+    let owner = format!("{} {}", "mode", octal(stat.mode));
     let known = [
         ("state", format!("{}{waits}", lock_state(stat.state))),
         ("owner", owner),

@@ -71,6 +71,7 @@ fn facts(kind: &str, name: &str, facts: &[(&str, String)]) -> String {
     text
 }
 
+#[cfg(unix)]
 fn owner(uid: u32, gid: u32, mode: u32, file: &str) -> String {
     format!("uid {uid}, gid {gid}, {file} {}", octal(mode))
 }

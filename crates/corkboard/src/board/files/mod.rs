@@ -19,6 +19,8 @@ use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::{Generation, no_fork};
 use crate::sys::{Errno, lock};
 
+#[cfg(not(any(target_os = "linux", windows)))]
+pub(crate) use crate::unsupported::files::{create, remove};
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{create, remove};
 #[cfg(windows)]
@@ -152,6 +154,16 @@ fn checked(
     if facts.len != geometry.file_len(role) as u64 {
         let problem = format!("has a {} file that has the wrong length", role.file_name());
         return Err(damaged(object, &problem));
+    }
+    // Elsewhere than on Windows, what is missing is made when it is touched.
+    #[cfg(windows)]
+    {
+        let allocated = file.allocated_from(0);
+        let allocated = allocated.map_err(|errno| Error::os("open", object, errno))?;
+        if allocated < geometry.preallocated(role) as u64 {
+            let problem = format!("has a {} file that lacks memory", role.file_name());
+            return Err(damaged(object, &problem));
+        }
     }
     Ok((file, facts, geometry))
 }

@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(not(any(target_os = "linux", windows)))]
+mod unsupported;
 #[cfg(windows)]
 mod windows;
 
@@ -12,6 +14,8 @@ use crate::sys::process::ParentsFile;
 
 #[cfg(target_os = "linux")]
 pub(super) use linux::{Page, is_at, open};
+#[cfg(not(any(target_os = "linux", windows)))]
+pub(super) use unsupported::{Page, is_at, open};
 #[cfg(windows)]
 pub(super) use windows::{Page, is_at, open};
 

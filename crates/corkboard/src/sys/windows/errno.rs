@@ -28,6 +28,8 @@ impl Errno {
     pub(crate) const OPNOTSUPP: Self = Self(win::ERROR_NOT_SUPPORTED);
     pub(crate) const PERM: Self = Self(win::ERROR_PRIVILEGE_NOT_HELD);
     pub(crate) const ROFS: Self = Self(win::ERROR_WRITE_PROTECT);
+    /// Another program has the file open in a way that excludes us.
+    pub(crate) const SHARED: Self = Self(win::ERROR_SHARING_VIOLATION);
 
     /// Of the call before, in this thread.
     pub(crate) fn last() -> Self {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use windows_sys::Win32::Foundation::{GENERIC_READ, GENERIC_WRITE};
 use windows_sys::Win32::Storage::FileSystem::{
-    BY_HANDLE_FILE_INFORMATION, CREATE_NEW, CreateFileW, FILE_ATTRIBUTE_DIRECTORY,
+    BY_HANDLE_FILE_INFORMATION, CREATE_NEW, CreateFileW, DELETE, FILE_ATTRIBUTE_DIRECTORY,
     FILE_ATTRIBUTE_NORMAL, FILE_ATTRIBUTE_REPARSE_POINT, FILE_BASIC_INFO,
     FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT, FILE_SHARE_DELETE, FILE_SHARE_READ,
     FILE_SHARE_WRITE, FileBasicInfo, GetFileInformationByHandle, GetFileInformationByHandleEx,
@@ -37,6 +37,7 @@ pub(crate) struct Part {
     /// Which of its object's files it is.
     pub(crate) index: u64,
     pub(crate) identity: Identity,
+    pub(crate) is_global: bool,
     pub(crate) len: usize,
     /// The permission bits that Unix would show.
     pub(crate) mode: u32,
@@ -49,7 +50,12 @@ pub(crate) struct Part {
 }
 
 /// All sections of an object: as long as somebody has them, it lives.
-pub(crate) struct Keepers(Vec<Section>);
+pub(crate) struct Keepers {
+    sections: Vec<Section>,
+    /// Has a lock that says so, for those whose session does not see the sections. Dropped after
+    /// them.
+    _alive: Option<File>,
+}
 
 /// What tells one file from every other.
 pub(crate) type Identity = (u64, u64);
@@ -87,6 +93,12 @@ impl File {
         // Also a directory, to find out that it is one.
         let flags = FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS;
         Self::create_file(path, access, None, OPEN_EXISTING, flags)
+    }
+
+    /// Opens what is at the path to take its name away, if that is permitted.
+    pub(crate) fn open_to_remove(path: &Path) -> Result<Self, Errno> {
+        let flags = FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS;
+        Self::create_file(path, GENERIC_READ | DELETE, None, OPEN_EXISTING, flags)
     }
 
     /// Makes a file that is not there.
@@ -145,6 +157,11 @@ impl File {
 
     pub(super) fn as_raw_handle(&self) -> RawHandle {
         self.disk.as_raw_handle()
+    }
+
+    /// Whether its memory is shared by processes of all sessions.
+    pub(crate) fn is_global(&self) -> bool {
+        self.part.as_ref().is_some_and(|part| part.is_global)
     }
 
     /// What kind of file it is.
@@ -398,7 +415,7 @@ impl Record {
         let lot = Section::create(&lot_name(&name), LOT_LEN, &who)?;
         lot.map(LOT_LEN, Protection::ReadWrite)?
             .commit(0, LOT_LEN)?;
-        Ok(Keepers(vec![memory, lot]))
+        Ok(Keepers::of(vec![memory, lot]))
     }
 
     /// Opens all sections, so that they live as long as these do. `NOENT` when the object is gone.
@@ -409,7 +426,7 @@ impl Record {
                 keepers.push(Section::open(&name, section::KEEP)?);
             }
         }
-        Ok(Keepers(keepers))
+        Ok(Keepers::of(keepers))
     }
 
     /// Opens a part's memory.
@@ -433,6 +450,7 @@ impl Record {
         Ok(Part {
             index: index as u64,
             identity: self.identity,
+            is_global: self.is_global,
             len: part.len,
             mode: bits(part.writers, 0o6) | bits(part.readers, 0o4),
             section: Arc::new(Section::open(&name, rights)?),
@@ -444,8 +462,21 @@ impl Record {
 }
 
 impl Keepers {
+    fn of(sections: Vec<Section>) -> Self {
+        Self {
+            sections,
+            _alive: None,
+        }
+    }
+
     pub(crate) fn and(mut self, others: Self) -> Self {
-        self.0.extend(others.0);
+        self.sections.extend(others.sections);
+        self
+    }
+
+    /// Also keeps the lock that says that the object lives.
+    pub(crate) fn with_lock(mut self, disk: File) -> Self {
+        self._alive = Some(disk);
         self
     }
 }
@@ -478,11 +509,12 @@ pub(crate) fn hints(file: &File, len: usize, access: Access) -> Result<File, Err
         part: Some(Part {
             index: 0,
             identity,
+            is_global: false,
             len,
             mode: 0,
             section: Arc::new(Section::open(&name, section::WRITE)?),
             lot: open_lot(&name),
-            keepers: Arc::new(Keepers(keepers)),
+            keepers: Arc::new(Keepers::of(keepers)),
             view: OnceLock::new(),
         }),
     })

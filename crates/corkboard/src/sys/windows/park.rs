@@ -31,6 +31,9 @@ use crate::sync::{AtomicU64, Ordering, fence};
 pub(crate) const LOT_LEN: usize = 4096;
 /// How many can wait in one lot at a time.
 const PLACES: usize = (LOT_LEN - FIRST) / 16;
+/// In place of a token: the word is not written down yet. Who dies then leaves the place so; there
+/// are many.
+const ENTERING: u64 = u64::MAX;
 /// One more than the highest place ever taken is the first word; the places follow.
 const FIRST: usize = 64;
 /// The most handles that one thread can wait for, its own event among them.
@@ -67,10 +70,12 @@ impl Lot {
             let [of, at] = self.place(index);
             if of.load(Ordering::Relaxed) == 0
                 && of
-                    .compare_exchange(0, token, Ordering::AcqRel, Ordering::Relaxed)
+                    .compare_exchange(0, ENTERING, Ordering::AcqRel, Ordering::Relaxed)
                     .is_ok()
             {
-                at.store(word, Ordering::Release);
+                at.store(word, Ordering::Relaxed);
+                // Release: whoever finds the token finds the word.
+                of.store(token, Ordering::Release);
                 self.words()[0].fetch_max(index as u64 + 1, Ordering::AcqRel);
                 return Some(index);
             }
@@ -99,6 +104,7 @@ impl Lot {
             let [of, at] = self.place(index);
             let token = of.load(Ordering::Acquire);
             if token != 0
+                && token != ENTERING
                 && at.load(Ordering::Acquire) == word
                 && self.leave(index, token)
                 && set_event(token)

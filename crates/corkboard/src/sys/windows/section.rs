@@ -6,9 +6,9 @@ use std::ptr::NonNull;
 
 use windows_sys::Win32::Foundation::{ERROR_ALREADY_EXISTS, GetLastError, INVALID_HANDLE_VALUE};
 use windows_sys::Win32::System::Memory::{
-    CreateFileMappingW, FILE_MAP_READ, FILE_MAP_WRITE, MEM_COMMIT, MEMORY_BASIC_INFORMATION,
-    MEMORY_MAPPED_VIEW_ADDRESS, MapViewOfFile, OpenFileMappingW, PAGE_READWRITE, SEC_RESERVE,
-    SECTION_QUERY, UnmapViewOfFile, VirtualAlloc, VirtualQuery,
+    CreateFileMappingW, FILE_MAP_READ, FILE_MAP_WRITE, MEM_COMMIT, MEM_FREE,
+    MEMORY_BASIC_INFORMATION, MEMORY_MAPPED_VIEW_ADDRESS, MapViewOfFile, OpenFileMappingW,
+    PAGE_READWRITE, SEC_RESERVE, SECTION_QUERY, UnmapViewOfFile, VirtualAlloc, VirtualQuery,
 };
 
 use super::super::map::Protection;
@@ -42,16 +42,17 @@ impl Section {
     ) -> Result<(Self, bool), Errno> {
         // A page more than is used: Wine forgets what was committed where that is a whole view.
         let len = len as u64 + PAGE;
-        // SAFETY: descriptor and name live until the call returns; the handle is ours. Without an
-        // error before, the last error tells whether there was one.
+        let (who, name) = (who.attributes(), wide(name));
+        // SAFETY: descriptor and name live until the call returns; the handle is ours. The last
+        // error also tells whether there was one already; nothing comes in between.
         unsafe {
             let handle = owned(CreateFileMappingW(
                 INVALID_HANDLE_VALUE,
-                &who.attributes(),
+                &raw const who,
                 PAGE_READWRITE | SEC_RESERVE,
                 (len >> 32) as u32,
                 len as u32,
-                wide(name).as_ptr(),
+                name.as_ptr(),
             ))?;
             let is_new = GetLastError() != ERROR_ALREADY_EXISTS;
             Ok((Self(handle), is_new))
@@ -72,7 +73,12 @@ impl Section {
         // SAFETY: the system chooses an address that nothing else uses.
         let view = unsafe { MapViewOfFile(self.0.as_raw_handle(), rights, 0, 0, 0) };
         let base = NonNull::new(view.Value.cast::<u8>()).ok_or_else(Errno::last)?;
-        Ok(View { base, len })
+        let view = View { base, len };
+        // Somebody may have made a shorter one under this name.
+        if view.mapped()? < len {
+            return Err(Errno::FAULT);
+        }
+        Ok(view)
     }
 }
 
@@ -98,18 +104,24 @@ impl View {
         self.len
     }
 
+    /// How many bytes are mapped.
+    fn mapped(&self) -> Result<usize, Errno> {
+        let mut end = self.base().addr();
+        loop {
+            let found = query(end)?;
+            if found.AllocationBase.addr() != self.base().addr() || found.State == MEM_FREE {
+                return Ok(end - self.base().addr());
+            }
+            end = found.BaseAddress.addr() + found.RegionSize;
+        }
+    }
+
     /// How many bytes from `offset` on are committed: touching them cannot fail, and what is
     /// committed stays so.
     pub(crate) fn committed_from(&self, offset: usize) -> Result<usize, Errno> {
         let mut end = offset;
         while end < self.len {
-            let mut found = MEMORY_BASIC_INFORMATION::default();
-            let size = size_of_val(&found);
-            // SAFETY: the address is inside the view; the call touches only `found`.
-            let status = unsafe { VirtualQuery(self.base().add(end).cast(), &raw mut found, size) };
-            if status == 0 {
-                return Err(Errno::last());
-            }
+            let found = query(self.base().addr() + end)?;
             if found.State != MEM_COMMIT {
                 break;
             }
@@ -123,13 +135,7 @@ impl View {
     pub(crate) fn committed(&self) -> Result<usize, Errno> {
         let (mut at, mut sum) = (0, 0);
         while at < self.len {
-            let mut found = MEMORY_BASIC_INFORMATION::default();
-            let size = size_of_val(&found);
-            // SAFETY: the address is inside the view; the call touches only `found`.
-            let status = unsafe { VirtualQuery(self.base().add(at).cast(), &raw mut found, size) };
-            if status == 0 {
-                return Err(Errno::last());
-            }
+            let found = query(self.base().addr() + at)?;
             let end = found.BaseAddress.addr() + found.RegionSize - self.base().addr();
             let end = end.clamp(at + 1, self.len);
             if found.State == MEM_COMMIT {
@@ -159,6 +165,17 @@ impl View {
             true => Err(Errno::last()),
             false => Ok(()),
         }
+    }
+}
+
+/// What the system says of the pages from an address on that are alike.
+fn query(address: usize) -> Result<MEMORY_BASIC_INFORMATION, Errno> {
+    let mut found = MEMORY_BASIC_INFORMATION::default();
+    let size = size_of_val(&found);
+    // SAFETY: the call touches only `found`, whatever is at the address.
+    match unsafe { VirtualQuery(std::ptr::without_provenance(address), &raw mut found, size) } {
+        0 => Err(Errno::last()),
+        _ => Ok(found),
     }
 }
 

@@ -48,11 +48,11 @@ impl Descriptor {
     }
 
     fn parse(text: &str) -> Result<Self, Errno> {
-        let mut descriptor = ptr::null_mut();
+        let (text, mut descriptor) = (super::wide(text), ptr::null_mut());
         // SAFETY: the text ends with a zero; the descriptor is ours to free.
         let status = unsafe {
             ConvertStringSecurityDescriptorToSecurityDescriptorW(
-                super::wide(text).as_ptr(),
+                text.as_ptr(),
                 SDDL_REVISION_1,
                 &raw mut descriptor,
                 ptr::null_mut(),

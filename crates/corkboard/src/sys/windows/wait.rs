@@ -76,10 +76,17 @@ pub(crate) enum EventSleep {
 #[derive(Clone, Copy)]
 pub struct Target<'a>(On<'a>);
 
+/// Whether a sleep that ends with an event takes its signal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resets {
+    Itself,
+    ByHand,
+}
+
 #[derive(Clone, Copy)]
 enum On<'a> {
     Word(&'a AtomicU64, u32),
-    Event(HANDLE, PhantomData<&'a ()>),
+    Event(HANDLE, Resets, PhantomData<&'a ()>),
 }
 
 impl<'a> Target<'a> {
@@ -87,9 +94,9 @@ impl<'a> Target<'a> {
         Self(On::Word(word, expected))
     }
 
-    /// An event. A sleep that ends with it leaves it signalled.
-    pub(crate) fn event(event: &'a OwnedHandle) -> Self {
-        Self(On::Event(event.as_raw_handle(), PhantomData))
+    /// An event. A sleep that ends with it leaves it as it was.
+    pub(crate) fn event(event: &'a OwnedHandle, resets: Resets) -> Self {
+        Self(On::Event(event.as_raw_handle(), resets, PhantomData))
     }
 
     pub(crate) fn is_unchanged(&self) -> bool {
@@ -103,11 +110,14 @@ impl<'a> Target<'a> {
 /// Sleeps until one of the targets is woken or changes; at most `timeout`, or `short` when not all
 /// of them can be waited for. Returns whether the time ran out.
 pub(crate) fn wait_any(targets: &[Target<'_>], timeout: Duration, short: Duration) -> bool {
-    let (mut addresses, mut events) = (Vec::new(), Vec::new());
+    let (mut addresses, mut events, mut by_hand) = (Vec::new(), Vec::new(), Vec::new());
     for target in targets {
         match target.0 {
             On::Word(word, _) => addresses.push(address(word)),
-            On::Event(event, _) => events.push(event),
+            On::Event(event, resets, _) => {
+                events.push(event);
+                by_hand.push(resets == Resets::ByHand);
+            }
         }
     }
     let timeout = match events.len() > park::MAX_HANDLES {
@@ -118,9 +128,9 @@ pub(crate) fn wait_any(targets: &[Target<'_>], timeout: Duration, short: Duratio
     match park::sleep(&addresses, &events, timeout, short, is_unchanged) {
         Slept::TimedOut => true,
         Slept::Woken => false,
+        Slept::Signalled(index) if by_hand[index] => false,
         Slept::Signalled(index) => {
-            // The sleep took an auto-reset event's signal, which is for whoever comes for it. To
-            // set one of the other kind again changes nothing, unless it was reset just now.
+            // The sleep took the signal, which is for whoever comes for it.
             // SAFETY: the handle is an event's, and open as long as the target lives.
             unsafe { SetEvent(events[index]) };
             false

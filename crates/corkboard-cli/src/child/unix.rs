@@ -1,5 +1,4 @@
-//! A command that runs in our stead: it gets our signals, ends when we do, and its exit status is
-//! ours.
+//! The command gets our signals.
 //!
 //! Between us and the command is a process of this program, for a moment: it asks the kernel to be
 //! killed when we die, and then becomes the command. To ask that for another process takes code
@@ -15,12 +14,8 @@ use rustix::process::{Pid, Signal};
 use signal_hook::consts::signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
+use super::{NOT_EXECUTABLE, NOT_FOUND};
 use crate::exit::{Failure, Outcome, complain};
-
-/// What a shell answers when there is no such command.
-const NOT_FOUND: u8 = 127;
-/// What a shell answers when the command cannot be executed.
-const NOT_EXECUTABLE: u8 = 126;
 
 /// What ends a process, or tells it something.
 const PASSED_ON: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];

@@ -1,10 +1,11 @@
-//! Waiting for something, and noticing meanwhile that nobody wants it any more.
+//! Requests to end are signals.
 
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use corkboard::board::Reader;
 use corkboard::wait::Notifier;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -12,21 +13,12 @@ use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::low_level::{emulate_default_handler, pipe};
 
+use super::Woken;
 use crate::child::ignored_signals;
 use crate::exit::{Failure, Outcome};
 
 /// What asks a process to end.
 const REQUESTS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
-
-/// Why a wait is over.
-pub enum Woken {
-    /// There may be something new.
-    News,
-    /// Nobody reads standard output any more.
-    OutputGone,
-    /// Somebody asked this process to end; [`Requests::obey`] does.
-    Request,
-}
 
 /// Requests to end. While this process waits they are held back, so that it can let go of what it
 /// has: a reader that was ended would leave its entry, and may keep a slot from being used. At any
@@ -60,7 +52,7 @@ impl Requests {
     }
 
     /// Waits for something new; if this process `prints`, also for the end of whom it prints for.
-    pub fn wait(&self, news: &Notifier, prints: bool) -> Result<Woken, Failure> {
+    pub fn wait(&self, _: &mut Reader, news: &Notifier, prints: bool) -> Result<Woken, Failure> {
         self.end_at_once.store(false, Ordering::SeqCst);
         let woken = self.poll(news, prints);
         self.end_at_once.store(true, Ordering::SeqCst);
