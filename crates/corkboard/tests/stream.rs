@@ -321,8 +321,8 @@ fn several_are_waited_for_together() {
     sender.join().unwrap();
 }
 
-#[cfg(unix)]
 /// Ends a child with SIGKILL, which has the stream open, and what it did before.
+#[cfg(unix)]
 fn child_that_dies(work: impl FnOnce(&Space), space: &Space) {
     // SAFETY: the child works on its own handles only and ends without running anything of its
     // parent's.
@@ -338,6 +338,7 @@ fn child_that_dies(work: impl FnOnce(&Space), space: &Space) {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn dead_subscribers_hold_nobody_up_and_dead_producers_are_replaced() {
     let scratch = Scratch::new();
