@@ -160,6 +160,7 @@ fn producers_take_turns_or_exclude_each_other() {
     let alone = Options::new().producer(&scratch.space(), "alone").unwrap();
     let error = Producer::open(&scratch.space(), "alone").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WriterExists);
+    let _keeper = scratch.space().keep(Kind::Stream, "alone").unwrap();
     drop(alone);
     let mut next = Producer::open(&scratch.space(), "alone").unwrap();
     assert_eq!(next.send(b"1").unwrap(), 1);
@@ -171,7 +172,7 @@ fn producers_take_turns_or_exclude_each_other() {
         .producer_mode(ProducerMode::Shared)
         .capacity(1 << 16);
     let mut subscriber = {
-        shared.producer(&scratch.space(), "shared").unwrap();
+        let _producer = shared.producer(&scratch.space(), "shared").unwrap();
         Subscriber::open(&scratch.space(), "shared", From::Oldest).unwrap()
     };
     let senders: Vec<_> = (0..4_u64)
