@@ -96,6 +96,7 @@ struct Details {
     object: String,
     cause: String,
     source: Option<std::io::Error>,
+    missed: u64,
 }
 
 /// The result of every operation of this crate.
@@ -115,6 +116,7 @@ impl Error {
             object: object.into(),
             cause: cause.into(),
             source: None,
+            missed: 0,
         }))
     }
 
@@ -163,6 +165,22 @@ impl Error {
     pub(crate) fn on(mut self, object: impl Into<String>) -> Self {
         self.0.object = object.into();
         self
+    }
+
+    /// A subscriber that was overtaken missed so many records.
+    #[cold]
+    pub(crate) fn lagged(object: impl Into<String>, missed: u64) -> Self {
+        let cause = format!(
+            "{missed} records were overwritten before they were received; receive sooner, or use more capacity"
+        );
+        let mut error = Self::new(ErrorKind::Lagged, "receive from", object, cause);
+        error.0.missed = missed;
+        error
+    }
+
+    /// Of a [`Lagged`](ErrorKind::Lagged) subscriber: how many records it missed; otherwise 0.
+    pub fn missed(&self) -> u64 {
+        self.0.missed
     }
 
     /// What went wrong, for programs to act on.

@@ -7,6 +7,7 @@
 //! | [board] | what is true now: writers replace a value, readers see the newest whole one, verified |
 //! | [lock] | who may do something now: many readers or one writer |
 //! | [event] | that something happened: others wait for it |
+//! | [stream] | everything that was said: producers append, every subscriber gets each record |
 //! | [classic] | the block of the Windows C++ library that inspired this, to mix old and new |
 //!
 //! [`wait::any`] waits for several of them at once.
@@ -54,6 +55,7 @@
 )]
 
 pub mod board;
+mod buffer;
 pub mod classic;
 mod clock;
 mod doctor;
@@ -63,15 +65,18 @@ mod header;
 mod hook;
 pub mod integrity;
 pub mod lock;
+mod mutex;
 mod name;
 mod object;
 mod participants;
 mod space;
+pub mod stream;
 mod sync;
 mod sys;
 #[cfg(not(any(target_os = "linux", windows)))]
 mod unsupported;
 pub mod wait;
+mod waking;
 
 pub use doctor::{Finding, Problem};
 pub use error::{Error, ErrorKind, Result};

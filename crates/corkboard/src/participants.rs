@@ -144,9 +144,20 @@ impl Table {
         generation: Generation,
         label: &str,
     ) -> Result<Option<(Self, usize)>, Errno> {
+        Self::claim_in(file, shape, 0..shape.entries, generation, label)
+    }
+
+    /// As [`claim`](Self::claim), one of these entries.
+    pub(crate) fn claim_in(
+        file: File,
+        shape: Shape,
+        entries: std::ops::Range<usize>,
+        generation: Generation,
+        label: &str,
+    ) -> Result<Option<(Self, usize)>, Errno> {
         let protection = Protection::ReadWrite;
         let table = Self::map(&file, shape, protection, generation)?;
-        for entry in 0..table.len {
+        for entry in entries {
             if lock::try_lock(&file, lock_byte(entry))? {
                 hook::point("claim.locked");
                 reset(table.pin(entry), table.high(), entry);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use super::Writer;
-use super::buffer::Buffer;
+use crate::buffer::Buffer;
 use crate::error::Result;
 use crate::hook;
 

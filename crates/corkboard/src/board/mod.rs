@@ -17,12 +17,10 @@
 //! ```
 
 mod attached;
-mod buffer;
 pub(crate) mod clock;
 pub(crate) mod files;
 pub(crate) mod layout;
 mod loan;
-mod mutex;
 mod options;
 pub(crate) mod protocol;
 mod reader;
@@ -71,7 +69,7 @@ pub enum WriterMode {
 }
 
 impl Integrity {
-    fn from_word(word: u64) -> Option<Self> {
+    pub(crate) fn from_word(word: u64) -> Option<Self> {
         [Self::Crc64, Self::None]
             .into_iter()
             .find(|value| *value as u64 == word)

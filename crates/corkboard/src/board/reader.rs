@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::Options;
 use super::attached::{Attached, Descriptor};
-use super::buffer::Destination;
 use super::files::Files;
 use super::layout::{BESIDE, BESIDE_LEN, LATEST, LEN, Role, SMALL_SLOTS, STAMP};
 use super::layout::{DESCRIPTOR_LEN, STATE, STATE_LIVE, unpack};
@@ -15,6 +14,7 @@ use super::protocol::{self, GONE};
 use super::small::SmallSlots;
 use super::snapshot::{Held, OwnedSnapshot, Snapshot};
 use super::watching::{self, OBSERVER_SLICE, SLICE};
+use crate::buffer::Destination;
 use crate::clock::Looks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;

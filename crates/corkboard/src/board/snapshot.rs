@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 use zerocopy::{FromBytes, Immutable};
 
 use super::attached::{Attached, Descriptor};
-use super::buffer::Buffer;
 use super::clock;
 use super::typed::{Known, TypeOf};
 use super::{Reader, Timestamp};
+use crate::buffer::Buffer;
 use crate::clock::moment;
 use crate::error::Result;
 

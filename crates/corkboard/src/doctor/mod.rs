@@ -222,6 +222,8 @@ impl Space {
                 Kind::Board => self.examine_board(entry.name(), &mut findings),
                 Kind::Lock => self.examine_lock(entry.name(), &mut findings),
                 Kind::Event => self.examine_event(entry.name(), &mut findings),
+                // Nothing of a dead participant stays that the next one does not clear.
+                Kind::Stream => {}
             }
         }
         self.examine_surroundings(&mut findings)?;

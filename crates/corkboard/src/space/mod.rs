@@ -16,7 +16,7 @@ use crate::object::{self, Place, Removal};
 use crate::sys::Errno;
 #[cfg(not(any(target_os = "linux", windows)))]
 use crate::unsupported::space as platform;
-use crate::{event, lock};
+use crate::{event, lock, stream};
 #[cfg(target_os = "linux")]
 use linux as platform;
 use platform::Trust;
@@ -55,17 +55,20 @@ pub enum Kind {
     Lock,
     /// A named event.
     Event,
+    /// A named log of records.
+    Stream,
 }
 
 impl Kind {
     /// Every kind there is.
-    pub(crate) const ALL: [Self; 3] = [Self::Board, Self::Lock, Self::Event];
+    pub(crate) const ALL: [Self; 4] = [Self::Board, Self::Lock, Self::Event, Self::Stream];
 
     pub(crate) fn suffix(self) -> &'static str {
         match self {
             Self::Board => ".board",
             Self::Lock => ".lock",
             Self::Event => ".event",
+            Self::Stream => ".stream",
         }
     }
 }
@@ -76,6 +79,7 @@ impl fmt::Display for Kind {
             Self::Board => "board",
             Self::Lock => "lock",
             Self::Event => "event",
+            Self::Stream => "stream",
         })
     }
 }
@@ -285,6 +289,7 @@ impl Space {
             Kind::Board => files::remove(self, name, removal),
             Kind::Lock => lock::remove(self, name, removal),
             Kind::Event => event::remove(self, name, removal),
+            Kind::Stream => stream::remove(self, name, removal),
         }
     }
 }

@@ -12,10 +12,11 @@ use loom::sync::atomic::AtomicBool;
 use loom::thread;
 
 use super::super::layout::{pack, unpack};
-use super::super::mutex::{self, Outcome};
 use super::*;
+use crate::mutex::{self, Outcome};
 use crate::participants;
 use crate::sync::AtomicU32;
+use crate::waking::CONFIRMED;
 
 /// A large board of so many slots and one reader's pin. loom reports an access to a payload that
 /// races with another.

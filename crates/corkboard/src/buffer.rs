@@ -1,14 +1,14 @@
 //! Private memory for values, aligned as slots are.
 
-/// As much as [`MAX_ALIGN`](super::layout::MAX_ALIGN).
+/// As much as [`MAX_ALIGN`](crate::board::layout::MAX_ALIGN).
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([u64; 8]);
 
-const _: () = assert!(align_of::<Line>() as u64 == super::layout::MAX_ALIGN);
+const _: () = assert!(align_of::<Line>() as u64 == crate::board::layout::MAX_ALIGN);
 
 /// Private memory that a value is copied to.
-pub(super) trait Destination {
+pub(crate) trait Destination {
     /// As many bytes; `None` when there is no memory for them.
     fn resized(&mut self, len: usize) -> Option<&mut [u8]>;
 }
@@ -30,7 +30,7 @@ impl Destination for Buffer {
 
 /// A buffer of whole cache lines.
 #[derive(Default)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     lines: Vec<Line>,
     len: usize,
 }
@@ -39,7 +39,7 @@ impl Buffer {
     /// Sets the length; what was not there before is zero. `false` when there is no memory; then
     /// the length stays another one.
     #[inline]
-    pub(super) fn resize(&mut self, len: usize) -> bool {
+    pub(crate) fn resize(&mut self, len: usize) -> bool {
         let lines = len.div_ceil(size_of::<Line>());
         if lines > self.lines.len() {
             if self.lines.try_reserve(lines - self.lines.len()).is_err() {
@@ -51,26 +51,26 @@ impl Buffer {
         true
     }
 
-    pub(super) fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
     /// All words, also those beyond the length that are there already.
     #[inline]
-    pub(super) fn words_mut(&mut self) -> &mut [u64] {
+    pub(crate) fn words_mut(&mut self) -> &mut [u64] {
         let len = self.lines.len() * 8;
         // SAFETY: a line is eight words without padding.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
     }
 
     #[inline]
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: `len` is at most the lines' bytes (`resize`, `truncate`), all initialised.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 
     #[inline]
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`; any bytes make valid words.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }

@@ -1,4 +1,4 @@
-//! The writer mutex: one 32-bit futex word in the control file.
+//! Whose turn it is to write: one 32-bit futex word.
 //!
 //! Bits 0 to 9: the owner's entry plus one, 0 when free. Bit 10: somebody may sleep. The rest:
 //! counts acquisitions, so that a word never returns while somebody compares it.
@@ -29,16 +29,16 @@ fn freed(word: u32) -> u32 {
 }
 
 /// The entry that holds the mutex, dead or alive.
-pub(super) fn owner(word: u32) -> Option<usize> {
+pub(crate) fn owner(word: u32) -> Option<usize> {
     (word & OWNER).checked_sub(1).map(|entry| entry as usize)
 }
 
 /// Runs an exchange while the lock byte of a dead entry is held; `Ok(false)` when it is alive.
-pub(super) type WhileDead<'a> = &'a dyn Fn(usize, &mut dyn FnMut()) -> Result<bool>;
+pub(crate) type WhileDead<'a> = &'a dyn Fn(usize, &mut dyn FnMut()) -> Result<bool>;
 
 /// How an attempt to take the mutex ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// It is ours.
     Locked,
     /// The live holder of this entry kept it until the time-out.
@@ -46,7 +46,7 @@ pub(super) enum Outcome {
 }
 
 /// Takes the mutex for `entry`.
-pub(super) fn lock(
+pub(crate) fn lock(
     mutex: &AtomicU32,
     entry: usize,
     timeout: Duration,
@@ -73,7 +73,7 @@ pub(super) fn lock(
                 ErrorKind::Damaged,
                 "lock",
                 "the writer mutex",
-                "it names this handle as its owner; remove the board and create it anew",
+                "it names this handle as its owner; remove the object and create it anew",
             ));
         }
         let left = timeout.saturating_sub(start.elapsed());
@@ -110,7 +110,7 @@ pub(super) fn lock(
 }
 
 /// Gives the mutex back, if `entry` has it.
-pub(super) fn unlock(mutex: &AtomicU32, entry: usize) {
+pub(crate) fn unlock(mutex: &AtomicU32, entry: usize) {
     let mut word = mutex.load(Ordering::Relaxed);
     while owner(word) == Some(entry) {
         // Release pairs with the Acquire in `lock`.

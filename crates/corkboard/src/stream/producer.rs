@@ -1,0 +1,630 @@
+//! Appending records.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::layout::*;
+use super::loan::Loan;
+use super::options::Options;
+use super::protocol;
+use super::ring::{Ring, seal};
+use super::{ProducerMode, remove};
+use crate::buffer::Buffer;
+use crate::clock::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hook;
+use crate::integrity::copy_crc64;
+use crate::mutex::{self, Outcome};
+use crate::object::{self, Removal};
+use crate::participants::{Table, lock_byte};
+use crate::space::{Kind, Space};
+use crate::sync::{AtomicU64, Ordering};
+use crate::sys::barrier::{self, Side};
+use crate::sys::map::Protection;
+use crate::sys::process::no_fork;
+use crate::sys::{lock, wait};
+use crate::waking;
+
+/// After so many records that nobody waited for, subscribers that sleep again pay for the fence.
+const UNWAITED: u32 = 1000;
+/// How long who does not wait for room waits for another producer's turn to end.
+const TURN: Duration = Duration::from_millis(20);
+/// How soon a producer that waits for room looks for subscribers that died.
+const SLICE: Duration = Duration::from_millis(5);
+/// The same, where subscribers may not have seen that it waits.
+const SHORT_SLICE: Duration = Duration::from_millis(2);
+/// Room is made for one in so many of the records there are, at a time.
+const SHARE: u64 = 8;
+pub(super) const SEND: &str = "send to";
+
+/// A handle that appends records to a stream.
+///
+/// # If a process dies
+/// *Recovers*: killed anywhere in a send, the record is whole or not there, and the next producer
+/// goes on from there. A dead subscriber holds a blocked producer up until the kernel has released
+/// its lock, and 5 ms more.
+pub struct Producer {
+    ring: Arc<Ring>,
+    table: Table,
+    entry: usize,
+    side: Side,
+    /// Records with a fence that nobody waited for, in a row.
+    unwaited: u32,
+    /// The next record's sequence, while this handle has the turn.
+    next: u64,
+    /// Where in the arena, counted on and on, is room.
+    head: u64,
+    /// Records up to this may be overwritten, and the arena is in use from there on.
+    free: u64,
+    floor: u64,
+    /// Up to which record the subscribers must get, before there is room for what was to be sent.
+    wanted: u64,
+    pub(super) buffer: Buffer,
+}
+
+/// What is appended.
+#[derive(Clone, Copy)]
+pub(super) enum Record<'a> {
+    Bytes(&'a [u8]),
+    /// What a loan has filled: so many bytes of the arena, with this checksum.
+    Loaned {
+        len: usize,
+        crc: u64,
+    },
+    End,
+}
+
+impl Record<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Loaned { len, .. } => *len,
+            Self::End => 0,
+        }
+    }
+}
+
+impl Producer {
+    /// Opens an existing stream for producing, adopting its options.
+    ///
+    /// # Errors
+    /// `NotFound` when absent; otherwise as [`Options::producer`].
+    ///
+    /// # If a process dies
+    /// *Recovers*, as for [`Options::producer`].
+    pub fn open(space: &Space, name: &str) -> Result<Self> {
+        Self::open_with(space, name, &Options::new())
+    }
+
+    pub(super) fn create_or_open(space: &Space, name: &str, options: &Options) -> Result<Self> {
+        object::create_or_open(
+            &object::label(Kind::Stream, name),
+            || Self::open_with(space, name, options),
+            || {
+                let geometry = options.geometry(name)?;
+                let access = options.access_of_new();
+                geometry
+                    .file()
+                    .create(space, name, &geometry.encode(), access)
+            },
+            || remove(space, name, Removal::Finish),
+        )
+    }
+
+    fn open_with(space: &Space, name: &str, options: &Options) -> Result<Self> {
+        let ring = Ring::open(space, name, Protection::ReadWrite)?;
+        options.check(&ring.geometry, name)?;
+        let failed = |errno| Error::os("open", ring.object(), errno);
+        let (shape, label) = (ring.geometry.table(), options.label_or_program());
+        // A child would keep the lock on the entry.
+        let no_fork = no_fork();
+        let file = ring.reopen("open")?;
+        let claimed = Table::claim_in(file, shape, 0..PRODUCERS, ring.generation, &label);
+        drop(no_fork);
+        let Some((table, entry)) = claimed.map_err(failed)? else {
+            let cause = format!("all {PRODUCERS} producers' entries are in use; close a producer");
+            return Err(ring.error(ErrorKind::Full, "open", cause));
+        };
+        // Whoever held this entry is dead, for we hold its byte; so is its hold on the mutex.
+        mutex::unlock(ring.mutex(), entry);
+        let mut producer = Self {
+            table,
+            entry,
+            side: barrier::register(),
+            unwaited: 0,
+            next: 1,
+            head: 0,
+            free: 0,
+            floor: 0,
+            wanted: 0,
+            buffer: Buffer::default(),
+            ring: Arc::new(ring),
+        };
+        if producer.has_turn()
+            && let Some(holder) = producer.take_turn(options.timeout)?
+        {
+            let record = producer.table.record(holder);
+            let cause = format!(
+                "process {} ({}) is alive and has it; end that one, or wait longer (producer_timeout)",
+                record.pid, record.label
+            );
+            return Err(producer.ring.error(ErrorKind::WriterExists, "open", cause));
+        }
+        Ok(producer)
+    }
+
+    /// The longest record in bytes.
+    pub fn max_len(&self) -> usize {
+        self.ring.geometry.max_len()
+    }
+
+    /// Appends a record and returns its sequence, counted from 1.
+    ///
+    /// # Errors
+    /// `TooLarge` when it is longer than a quarter of the capacity; `Removed`, `Forked`, `Damaged`.
+    ///
+    /// # Blocking
+    /// Where nothing is overwritten, until there is room; on a shared stream for other producers'
+    /// turns.
+    ///
+    /// # If a process dies
+    /// *Recovers*: killed before this returns, the record is there as a whole or not at all. What
+    /// dead subscribers have not received holds nobody up.
+    #[inline]
+    pub fn send(&mut self, record: &[u8]) -> Result<u64> {
+        loop {
+            if let Some(sequence) = self.append_within(Record::Bytes(record), Deadline::Never)? {
+                return Ok(sequence);
+            }
+        }
+    }
+
+    /// As [`send`](Self::send), for at most `timeout`; `None` when there was no room.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Blocking
+    /// For at most `timeout`.
+    ///
+    /// # If a process dies
+    /// *Recovers*, as [`send`](Self::send).
+    pub fn send_timeout(&mut self, record: &[u8], timeout: Duration) -> Result<Option<u64>> {
+        self.append_within(Record::Bytes(record), Deadline::after(timeout))
+    }
+
+    /// As [`send`](Self::send) without waiting for room; `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Blocking
+    /// On a shared stream for another producer's turn, 20 ms at most.
+    ///
+    /// # If a process dies
+    /// *Recovers*, as [`send`](Self::send).
+    pub fn try_send(&mut self, record: &[u8]) -> Result<Option<u64>> {
+        self.append_within(Record::Bytes(record), Deadline::Now)
+    }
+
+    /// A buffer of `len` bytes to fill and send. Its contents are initialised, but unspecified.
+    /// Dropping it discards it. On an exclusive stream a buffer of more than 96 bytes is the shared
+    /// memory itself, and sending it copies nothing.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); `NoSpace` when there is no memory for a private buffer.
+    ///
+    /// # Blocking
+    /// As [`send`](Self::send).
+    ///
+    /// # If a process dies
+    /// *Recovers*: what was not sent was never visible.
+    pub fn loan(&mut self, len: usize) -> Result<Loan<'_>> {
+        Loan::new(self, len)
+    }
+
+    /// Says that there is nothing more to come, after what was sent: subscribers that get there
+    /// receive nothing, and know why. The mark takes a sequence, which is returned; `None` when
+    /// there was no room for it until the time-out. More records may follow all the same.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Blocking
+    /// As [`send`](Self::send), for at most `timeout`, for ever without one.
+    ///
+    /// # If a process dies
+    /// *Recovers*, as [`send`](Self::send).
+    pub fn end(&mut self, timeout: Option<Duration>) -> Result<Option<u64>> {
+        let deadline = Deadline::within(timeout);
+        loop {
+            let sequence = self.append_within(Record::End, deadline)?;
+            if sequence.is_some() || timeout.is_some() {
+                return Ok(sequence);
+            }
+        }
+    }
+
+    pub(super) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// Whether the turn lasts as long as the handle: the stream is exclusive.
+    #[inline]
+    pub(super) fn has_turn(&self) -> bool {
+        self.ring.geometry.mode == ProducerMode::Exclusive
+    }
+
+    #[inline]
+    pub(super) fn append_within(
+        &mut self,
+        record: Record<'_>,
+        deadline: Deadline,
+    ) -> Result<Option<u64>> {
+        if self.has_turn() {
+            self.check(record.len())?;
+            if self.has_room(record.len()) {
+                return self.append(record).map(Some);
+            }
+        }
+        self.append_slowly(record, deadline)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn append_slowly(&mut self, record: Record<'_>, deadline: Deadline) -> Result<Option<u64>> {
+        loop {
+            if let Some(sequence) = self.try_append(record, deadline)? {
+                return Ok(Some(sequence));
+            }
+            if deadline.left().is_zero() {
+                return Ok(None);
+            }
+            self.wait_for_room(deadline)?;
+        }
+    }
+
+    /// Waits until there is room for `len` bytes in this handle's turn.
+    pub(super) fn wait_for(&mut self, len: usize) -> Result<()> {
+        self.check(len)?;
+        while !self.has_room(len) && !self.make_room(len)? {
+            self.wait_for_room(Deadline::Never)?;
+            self.check(len)?;
+        }
+        Ok(())
+    }
+
+    fn try_append(&mut self, record: Record<'_>, deadline: Deadline) -> Result<Option<u64>> {
+        let len = record.len();
+        self.check(len)?;
+        if self.has_turn() {
+            return match self.has_room(len) || self.make_room(len)? {
+                true => self.append(record).map(Some),
+                false => Ok(None),
+            };
+        }
+        if self.take_turn(deadline.left().max(TURN))?.is_some() {
+            return Ok(None);
+        }
+        let result = match self.has_room(len) || self.make_room(len)? {
+            true => self.append(record).map(Some),
+            false => Ok(None),
+        };
+        self.note_tail();
+        mutex::unlock(self.ring.mutex(), self.entry);
+        result
+    }
+
+    #[inline]
+    fn check(&self, len: usize) -> Result<()> {
+        self.ring.check_usable(SEND)?;
+        if len <= self.max_len() {
+            return Ok(());
+        }
+        Err(self.too_large(len))
+    }
+
+    #[cold]
+    fn too_large(&self, len: usize) -> Error {
+        let cause = format!(
+            "the record has {len} bytes, the longest is a quarter of the capacity, {}; create the stream with more capacity",
+            self.max_len()
+        );
+        self.ring.error(ErrorKind::TooLarge, SEND, cause)
+    }
+
+    #[inline]
+    fn has_room(&self, len: usize) -> bool {
+        self.fits(len, self.free, self.floor)
+    }
+
+    /// Whether there is room when records up to `free` may be overwritten, and what comes after
+    /// them begins at `floor`.
+    #[inline]
+    fn fits(&self, len: usize, free: u64, floor: u64) -> bool {
+        let capacity = self.ring.geometry.capacity;
+        let footprint = footprint(len);
+        self.next - free <= self.ring.cells()
+            && (footprint == 0
+                || place(self.head, footprint, capacity) + footprint - floor <= capacity as u64)
+    }
+
+    /// Where in the arena what comes after this record begins.
+    fn floor_after(&self, sequence: u64) -> Result<u64> {
+        if sequence + 1 == self.next {
+            return Ok(self.head);
+        }
+        let (place, _) = self.ring.extent(sequence + 1)?;
+        if place > self.head {
+            return Err(self.ring.contradictory());
+        }
+        Ok(place)
+    }
+
+    /// Reclaims records; `false` when subscribers still need too many.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, len: usize) -> Result<bool> {
+        self.note_tail();
+        let newest = self.next - 1;
+        let mut needed = self.free;
+        while needed < newest && !self.fits(len, needed, self.floor_after(needed)?) {
+            needed += 1;
+        }
+        let wanted = (needed + (newest - needed) / SHARE).min(newest);
+        let reclaimed = self.ring.word(RECLAIMED);
+        if self.ring.overwrites() {
+            protocol::withdraw(reclaimed, wanted);
+            self.free = wanted;
+        } else {
+            let (confirmed, table) = (self.ring.word(CONFIRMED), &self.table);
+            let cursors = || table.pins().skip(PRODUCERS);
+            self.free = protocol::reclaim(reclaimed, confirmed, wanted, cursors);
+            self.wanted = wanted;
+        }
+        hook::point("send.reclaimed");
+        self.floor = self.floor_after(self.free)?;
+        Ok(self.fits(len, self.free, self.floor))
+    }
+
+    /// Remembers where those begin to look who look for the newest record.
+    fn note_tail(&self) {
+        // Release: who finds it finds that record stamped.
+        self.ring.word(TAIL).store(self.next - 1, Ordering::Release);
+    }
+
+    /// The address of a loan of so many bytes, for which there is room.
+    pub(super) fn loaned(&self, len: usize) -> *mut u8 {
+        let at = place(self.head, footprint(len), self.ring.geometry.capacity);
+        self.ring.payload(at, len).expect("room inside the arena")
+    }
+
+    /// Appends in this handle's turn, if there is room.
+    #[inline]
+    fn append(&mut self, record: Record<'_>) -> Result<u64> {
+        let sequence = self.next;
+        let ring = &*self.ring;
+        let cell = ring.cell(sequence);
+        let len = record.len();
+        let footprint = footprint(len);
+        let at = place(self.head, footprint, ring.geometry.capacity);
+        let mut word = len as u64;
+        let crc = match record {
+            Record::Bytes(bytes) if footprint == 0 => {
+                fill(&cell[HEAD..], bytes);
+                ring.checksum(bytes)
+            }
+            Record::Bytes(bytes) => {
+                let to = ring.payload(at, len).expect("room inside the arena");
+                // SAFETY: inside the mapping (checked by `payload`). What was there is reclaimed
+                // (I3), or readers discard what they copy from it (I2); `bytes` is not in it, for
+                // nobody has a reference to reclaimed memory.
+                unsafe {
+                    if ring.is_verified() {
+                        copy_crc64(to, bytes, 0)
+                    } else {
+                        std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, len);
+                        0
+                    }
+                }
+            }
+            Record::Loaned { crc, .. } => crc,
+            Record::End => {
+                word |= END;
+                0
+            }
+        };
+        hook::point("send.copied");
+        cell[LEN].store(word, Ordering::Relaxed);
+        cell[CRC].store(seal(crc, sequence), Ordering::Relaxed);
+        cell[PLACE].store(at, Ordering::Relaxed);
+        protocol::publish(&cell[STAMP], sequence);
+        self.next = sequence + 1;
+        self.head = at + footprint;
+        self.tell(sequence);
+        Ok(sequence)
+    }
+
+    /// Wakes those who wait for a record that was just published.
+    #[inline]
+    fn tell(&mut self, sequence: u64) {
+        // A waiter that has our fence made relies on it that the stamp comes before what follows.
+        barrier::in_order();
+        hook::point("send.stamped");
+        let [waiting, fenced] = self.wake_words();
+        let is_fenced = waking::is_fenced(fenced.load(Ordering::Relaxed));
+        // Pairs with the waiter's fence, which is heavy unless it knows that we make ours: either
+        // we see its announcement or it the stamp.
+        barrier::light(if is_fenced { Side::Both } else { self.side });
+        let is_awaited = waking::take_waiting(waiting, sequence as u32);
+        if is_awaited || is_fenced {
+            self.attend(sequence, is_awaited);
+        }
+    }
+
+    #[inline]
+    fn wake_words(&self) -> [&AtomicU64; 2] {
+        [self.ring.word(WAITING), self.ring.word(FENCED)]
+    }
+
+    /// Wakes those who wait, and ends the fences when nobody has waited for long.
+    #[cold]
+    #[inline(never)]
+    fn attend(&mut self, sequence: u64, is_awaited: bool) {
+        if is_awaited {
+            self.unwaited = 0;
+            hook::point("send.waking");
+            wait::wake_low(self.ring.stamp(sequence));
+            return;
+        }
+        self.unwaited += 1;
+        if self.unwaited > UNWAITED {
+            self.unwaited = 0;
+            let [waiting, fenced] = self.wake_words();
+            waking::end_fences(fenced, waiting);
+        }
+    }
+
+    /// Sleeps until subscribers have come far enough, or for a slice; then clears what dead ones
+    /// left.
+    fn wait_for_room(&mut self, deadline: Deadline) -> Result<()> {
+        if self.ring.overwrites() {
+            return Ok(());
+        }
+        let (room, wanted) = (self.ring.word(ROOM), self.ring.word(WANTED));
+        // Acquire pairs with the Release in `Subscriber::make_room`: what that took down was
+        // announced before.
+        let ticket = room.load(Ordering::Acquire) as u32;
+        let ours = self.wanted + 1;
+        let _ = wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |found| {
+            (found == 0 || ours < found).then_some(ours)
+        });
+        // Pairs with the subscribers' light fence: they see that we wait, or we their cursors.
+        let slice = if barrier::heavy() { SLICE } else { SHORT_SLICE };
+        let cursors = || self.table.pins().skip(PRODUCERS);
+        if protocol::slowest(cursors()).is_some_and(|free| free >= self.wanted) {
+            return Ok(());
+        }
+        hook::point("send.waiting");
+        if wait::wait_low(room, ticket, deadline.left().min(slice)) {
+            self.ring.check_in_place(SEND)?;
+            self.reap()?;
+        }
+        Ok(())
+    }
+
+    /// Clears the cursors of dead subscribers that hold us up.
+    fn reap(&self) -> Result<()> {
+        let failed = |errno| Error::os(SEND, self.ring.object(), errno);
+        let mut file = None;
+        for (index, cursor) in self.table.pins().skip(PRODUCERS).enumerate() {
+            let found = cursor.load(Ordering::Relaxed);
+            if found == 0 || found > self.wanted {
+                continue;
+            }
+            // Through a description of its own, which nobody inherits.
+            let file = match &file {
+                Some(file) => file,
+                None => &*file.insert((self.ring.reopen(SEND)?, no_fork())),
+            };
+            let byte = lock_byte(PRODUCERS + index);
+            if lock::try_lock(&file.0, byte).map_err(failed)? {
+                hook::point("reap.locked");
+                let _ = cursor.compare_exchange(found, 0, Ordering::Relaxed, Ordering::Relaxed);
+                lock::unlock(&file.0, byte).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the turn, or returns who keeps it.
+    fn take_turn(&mut self, timeout: Duration) -> Result<Option<usize>> {
+        let ring = self.ring.clone();
+        let outcome = mutex::lock(ring.mutex(), self.entry, timeout, &|entry, exchange| {
+            self.while_dead(entry, exchange)
+        })
+        .map_err(|error| error.on(ring.object()))?;
+        if let Outcome::HeldBy(holder) = outcome {
+            return Ok(Some(holder));
+        }
+        hook::point("turn.taken");
+        self.look_up()
+            .inspect_err(|_| mutex::unlock(ring.mutex(), self.entry))?;
+        Ok(None)
+    }
+
+    /// Finds out where the last producer was.
+    fn look_up(&mut self) -> Result<()> {
+        let ring = &*self.ring;
+        let newest = ring.newest()?;
+        let reclaimed = ring.word(RECLAIMED);
+        self.free = match ring.overwrites() {
+            true => reclaimed.load(Ordering::Relaxed),
+            false => protocol::take_back(reclaimed, ring.word(CONFIRMED)),
+        };
+        if newest
+            .checked_sub(self.free)
+            .is_none_or(|used| used > ring.cells())
+        {
+            return Err(ring.contradictory());
+        }
+        self.next = newest + 1;
+        self.head = match newest {
+            0 => 0,
+            newest => ring.extent(newest)?.1,
+        };
+        self.floor = self.floor_after(self.free)?;
+        Ok(())
+    }
+
+    /// Runs `exchange` while holding the byte of `entry`, if its holder is dead.
+    fn while_dead(&self, entry: usize, exchange: &mut dyn FnMut()) -> Result<bool> {
+        let failed = |errno| Error::os("take over", self.ring.object(), errno);
+        let no_fork = no_fork();
+        let file = self.ring.reopen(SEND)?;
+        let byte = lock_byte(entry);
+        if !lock::try_lock(&file, byte).map_err(failed)? {
+            return Ok(false);
+        }
+        hook::point("takeover.locked");
+        exchange();
+        lock::unlock(&file, byte).map_err(failed)?;
+        drop((file, no_fork));
+        Ok(true)
+    }
+}
+
+/// Copies a short payload to a cell, word by word: a subscriber may be copying what was there.
+#[inline]
+fn fill(to: &[AtomicU64], bytes: &[u8]) {
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (to, word) in to.iter().zip(words) {
+        to.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+    }
+    if !tail.is_empty() {
+        let mut last = [0; 8];
+        last[..tail.len()].copy_from_slice(tail);
+        to[words.len()].store(u64::from_ne_bytes(last), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        if self.ring.generation.is_current() {
+            if mutex::owner(self.ring.mutex().load(Ordering::Relaxed)) == Some(self.entry) {
+                self.note_tail();
+            }
+            mutex::unlock(self.ring.mutex(), self.entry);
+            self.table.wipe(self.entry);
+        }
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("name", &self.ring.name)
+            .finish_non_exhaustive()
+    }
+}
