@@ -695,6 +695,45 @@ fn the_system_s_start_is_in_the_name_of_current_locks() {
     assert!(scratch.0.join("1750000000_SMLF-x.mdb").exists());
 }
 
+#[test]
+fn removing_takes_the_lock_of_the_start_that_is_meant() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let current = Options::new(Dialect::Current).boot_time(1_750_000_000);
+    let _writer = current.clone().capacity(8).writer(&space, NAME).unwrap();
+    let path = scratch.0.join("1750000000_SMLF-x.mdb");
+    assert!(path.exists());
+    current.remove(&space, NAME).unwrap();
+    assert!(!path.exists() && !scratch.0.join("0_SMLF-x.mdb").exists());
+    let absent = current.reader(&space, NAME).unwrap_err();
+    assert_eq!(absent.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn who_makes_a_block_gets_one_though_others_remove_it_again_and_again() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                match classic::remove(&space, NAME, Dialect::Seed) {
+                    Ok(()) => {}
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
+                }
+            }
+        });
+        let options = Options::new(Dialect::Seed);
+        let sized = options.clone().capacity(64);
+        let outcome = (0..1_000).try_for_each(|_| {
+            options.writer(&space, NAME)?;
+            sized.writer(&space, NAME).map(drop)
+        });
+        is_over.store(true, Ordering::Relaxed);
+        outcome.unwrap();
+    });
+}
+
 /// What a writer of the original does when it starts, again and again, without the lock.
 #[test]
 fn headers_that_others_rewrite_meanwhile_make_nobody_lie() {

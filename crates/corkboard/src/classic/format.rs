@@ -247,7 +247,12 @@ pub(super) enum Flaw {
 impl Flaw {
     #[cold]
     pub(super) fn into_error(self, operation: &'static str, object: &str) -> Error {
-        let remake = "end the programs that use it, and start them anew";
+        // Where a block is a file, it outlives the programs.
+        let remake = if cfg!(windows) {
+            "end the programs that use it, and start them anew"
+        } else {
+            "remove it, and write to it anew"
+        };
         let (kind, cause) = match self {
             Self::Blank => (
                 ErrorKind::NotFound,

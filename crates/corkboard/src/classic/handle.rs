@@ -118,6 +118,13 @@ impl Doubt {
     }
 }
 
+/// What to do so that a block is no more.
+const UNMAKE: &str = if cfg!(windows) {
+    "end the programs that use it"
+} else {
+    "remove it"
+};
+
 /// An open block.
 pub(super) struct Handle {
     pub(super) target: Target,
@@ -210,7 +217,7 @@ impl Handle {
         if shape.capacity < capacity {
             let found = shape.capacity;
             let cause = format!(
-                "it has room for {found} bytes, and {capacity} were asked for; ask for no more, or end the programs that use it"
+                "it has room for {found} bytes, and {capacity} were asked for; ask for no more, or {UNMAKE}"
             );
             return Err(Error::new(
                 ErrorKind::Incompatible,
@@ -378,7 +385,7 @@ impl Handle {
                     let value = format::value_header(content, crc);
                     let Some(value) = value.filter(|_| content.len() <= capacity) else {
                         let cause = format!(
-                            "the content has {} bytes, the capacity is {capacity}; shorten it, or end the programs that use the block and create it anew",
+                            "the content has {} bytes, the capacity is {capacity}; shorten it, or {UNMAKE} and create it anew",
                             content.len()
                         );
                         let (kind, object) = (ErrorKind::TooLarge, &self.object);

@@ -150,7 +150,7 @@ impl Inside<'_> {
         if self.len()? < len {
             fs::ftruncate(self.file, len as u64).map_err(failed)?;
         }
-        fs::fallocate(self.file, FallocateFlags::empty(), 0, HEADER_LEN as u64).map_err(failed)
+        allocate(self.file, FallocateFlags::empty(), 0, HEADER_LEN).map_err(failed)
     }
 
     /// Makes sure that writing there cannot fail for want of memory half-way.
@@ -158,7 +158,7 @@ impl Inside<'_> {
         if len == 0 {
             return Ok(());
         }
-        fs::fallocate(self.file, FallocateFlags::KEEP_SIZE, at as u64, len as u64)
+        allocate(self.file, FallocateFlags::KEEP_SIZE, at, len)
             .map_err(|errno| Error::os("write to", self.object, errno))
     }
 
@@ -184,6 +184,11 @@ impl Inside<'_> {
             wait::wake_untouched(place(page));
         }
     }
+}
+
+/// Signals interrupt it when there is much to do.
+fn allocate(file: &File, flags: FallocateFlags, at: usize, len: usize) -> rustix::io::Result<()> {
+    rustix::io::retry_on_intr(|| fs::fallocate(file, flags, at as u64, len as u64))
 }
 
 /// Where waiters sleep: on the lower half of the checksum, which is little-endian.

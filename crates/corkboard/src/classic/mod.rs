@@ -180,16 +180,41 @@ impl Options {
     pub fn writer(&self, space: &Space, name: &str) -> Result<Writer> {
         let target = self.target(name)?;
         let deadline = Deadline::within(self.timeout);
-        let handle = match self.capacity {
-            Some(capacity) => Handle::create(space, target, capacity, deadline)?,
+        loop {
+            match self.create(space, target.clone(), deadline) {
+                // It was removed between our finding it and our looking into it: that is how it is
+                // before it is made.
+                Err(error) if error.kind() == ErrorKind::Removed => {}
+                handle => return Ok(Writer { handle: handle? }),
+            }
+        }
+    }
+
+    fn create(&self, space: &Space, target: Target, deadline: Deadline) -> Result<Handle> {
+        match self.capacity {
+            Some(capacity) => Handle::create(space, target, capacity, deadline),
             None => match Handle::open(space, target.clone(), Mode::Write) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    Handle::create(space, target, CAPACITY, deadline)?
+                    Handle::create(space, target, CAPACITY, deadline)
                 }
-                handle => handle?,
+                handle => handle,
             },
-        };
-        Ok(Writer { handle })
+        }
+    }
+
+    /// Deletes a block as [`remove`] does, by the lock whose name has the
+    /// [`boot_time`](Self::boot_time).
+    ///
+    /// # Errors
+    /// As [`remove`].
+    ///
+    /// # Blocking
+    /// While others hold the lock.
+    ///
+    /// # If a process dies
+    /// As [`remove`].
+    pub fn remove(&self, space: &Space, name: &str) -> Result<()> {
+        platform::remove(space, &self.target(name)?)
     }
 
     fn target(&self, name: &str) -> Result<Target> {
@@ -461,7 +486,8 @@ impl Writer {
     }
 }
 
-/// Deletes a block, while nobody holds its lock. Handles on it say `Removed`.
+/// Deletes a block, while nobody holds its lock. Handles on it say `Removed`. For a block of
+/// [`Dialect::Current`] whose programs know when the system was started, see [`Options::remove`].
 ///
 /// # Errors
 /// `NotFound`, `InvalidName`, `PermissionDenied`, `Io`. `Unsupported` on Windows, where a block
@@ -473,8 +499,7 @@ impl Writer {
 /// # If a process dies
 /// *Recovers*: the block is there or not; an empty lock file may be left.
 pub fn remove(space: &Space, name: &str, dialect: Dialect) -> Result<()> {
-    let target = Options::new(dialect).target(name)?;
-    platform::remove(space, &target)
+    Options::new(dialect).remove(space, name)
 }
 
 impl fmt::Debug for Reader {
