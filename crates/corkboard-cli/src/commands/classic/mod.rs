@@ -65,8 +65,8 @@ struct Which {
     /// The library's version; recognised when not given.
     #[arg(long, value_enum)]
     dialect: Option<DialectName>,
-    /// When the system was started, in seconds, as dialect current puts it before the names of its
-    /// lock files.
+    /// When the system was started, in seconds since 1970 of the local time, as dialect current
+    /// puts it before the names of its lock files.
     #[arg(long, value_name = "SECONDS")]
     boot_time: Option<u64>,
 }
