@@ -7,6 +7,7 @@ mod common;
 use std::fs;
 
 use common::Scratch;
+use corkboard::lock::RwLock;
 
 const GOLDEN: [(&str, &str, &[u8]); 3] = [
     (
@@ -305,6 +306,53 @@ fn what_a_bridge_cannot_carry_is_told_and_it_goes_on() {
     assert_eq!(put("new"), Some(0));
     assert_eq!(bridge.end().0, Some(0));
     assert_eq!(scratch.text(&["get", "y"]), "new");
+}
+
+/// The lock of block x in dialect seed.
+fn lock(scratch: &Scratch) -> RwLock {
+    RwLock::at(scratch.0.join("ShareMemoryLockedFile-x.mdb")).unwrap()
+}
+
+#[test]
+fn who_holds_the_lock_of_a_block_that_is_to_be_made_keeps_nobody_for_ever() {
+    let scratch = Scratch::new("classic-held");
+    fs::create_dir(&scratch.0).unwrap();
+    assert_eq!(scratch.code(&["put", "y", "--text", "v"]), Some(0));
+    let mut lock = lock(&scratch);
+    let _writing = lock.write().unwrap();
+    for words in [
+        &["classic", "put", "x", "--text", "v"][..],
+        &["classic", "put", "x", "--text", "v", "--capacity", "9"],
+        &["classic", "bridge", "x", "y", "--reverse"],
+    ] {
+        let output = scratch.run(words, b"");
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains("another program holds"), "{message}");
+    }
+}
+
+#[test]
+fn a_bridge_in_reverse_carries_a_value_as_soon_as_the_lock_is_free() {
+    let scratch = Scratch::new("classic-locked");
+    let put = |text: &str| scratch.code(&["put", "y", "--text", text]);
+    assert_eq!(put("one"), Some(0));
+    let bridge = scratch.start(&["classic", "bridge", "x", "y", "--reverse", "--count", "2"]);
+    let watch = scratch.start(&["classic", "watch", "x", "--lines"]);
+    let mut line = watch.line();
+    if line.is_empty() {
+        // Between creation and the first value.
+        line = watch.line();
+    }
+    assert_eq!(line, "one");
+    let mut lock = lock(&scratch);
+    let writing = lock.write().unwrap();
+    assert_eq!(put("two"), Some(0));
+    let told = bridge.stderr.recv_timeout(common::DEADLINE).unwrap();
+    assert!(told.contains("locked by another program"), "{told}");
+    drop(writing);
+    assert_eq!(watch.line(), "two");
+    assert_eq!(bridge.end(), (Some(0), vec![], vec![]));
 }
 
 #[test]

@@ -591,6 +591,99 @@ fn a_time_out_is_no_error_and_nobody_gets_in_twice() {
 }
 
 #[test]
+fn who_holds_the_lock_keeps_no_creator_for_longer_than_it_wants_to_wait() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let path = scratch.0.join("ShareMemoryLockedFile-x.mdb");
+    let mut lock = corkboard::lock::RwLock::at(path).unwrap();
+    let options = Options::new(Dialect::Seed).timeout(Duration::from_millis(20));
+    let sized = options.clone().capacity(64);
+    {
+        let _writing = lock.write().unwrap();
+        for options in [&options, &sized, &sized.clone().timeout(Duration::ZERO)] {
+            let refused = options.writer(&space, NAME).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+            assert!(refused.to_string().contains("another program"), "{refused}");
+        }
+    }
+    let absent = Reader::open(&space, NAME, Dialect::Seed).unwrap_err();
+    assert_eq!(absent.kind(), ErrorKind::NotFound);
+    let mut writer = sized.writer(&space, NAME).unwrap();
+    writer.write(b"value").unwrap();
+    let _writing = lock.write().unwrap();
+    // What is there already, and good, is opened all the same.
+    for capacity in [0, 64] {
+        let opened = sized.clone().capacity(capacity).writer(&space, NAME);
+        assert_eq!(opened.unwrap().capacity().unwrap(), 64);
+    }
+    let refused = sized.capacity(65).writer(&space, NAME).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+}
+
+#[test]
+fn a_buffer_is_empty_unless_something_was_read() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let mut writer = write_new(&space, Dialect::Seed, 64, b"value");
+    let mut reader = Reader::open(&space, NAME, Dialect::Seed).unwrap();
+    let path = scratch.0.join("ShareMemoryLockedFile-x.mdb");
+    let mut lock = corkboard::lock::RwLock::at(path).unwrap();
+    let short = Duration::from_millis(5);
+    {
+        let _writing = lock.write().unwrap();
+        let mut buffer = b"others'".to_vec();
+        assert!(!reader.read_timeout(&mut buffer, short).unwrap());
+        assert!(buffer.is_empty());
+        let mut buffer = b"others'".to_vec();
+        assert!(!reader.wait(&mut buffer, Some(short)).unwrap());
+        assert!(buffer.is_empty());
+    }
+    let mut buffer = Vec::new();
+    assert!(reader.wait(&mut buffer, None).unwrap());
+    assert!(!reader.wait(&mut buffer, Some(short)).unwrap());
+    assert!(buffer.is_empty());
+    classic::remove(&space, NAME, Dialect::Seed).unwrap();
+    let mut buffers = [(); 3].map(|()| b"others'".to_vec());
+    let errors = [
+        reader.read_into(&mut buffers[0]).unwrap_err(),
+        reader.wait(&mut buffers[1], None).unwrap_err(),
+        writer.read_into(&mut buffers[2]).unwrap_err(),
+    ];
+    assert!(
+        errors
+            .iter()
+            .all(|error| error.kind() == ErrorKind::Removed)
+    );
+    assert!(buffers.iter().all(Vec::is_empty));
+}
+
+#[test]
+fn a_value_that_heals_under_the_same_header_is_delivered() {
+    for dialect in ALL {
+        let scratch = Scratch::new();
+        let space = scratch.space();
+        let mut writer = write_new(&space, dialect, 64, b"value");
+        let mut reader = Reader::open(&space, NAME, dialect).unwrap();
+        let raw = Raw::open(&scratch, dialect);
+        let (mut buffer, short) = (Vec::new(), Some(Duration::from_millis(50)));
+        for _ in 0..2 {
+            raw.set(32, b"V");
+            assert_eq!(reader.read().unwrap_err().kind(), ErrorKind::Corrupt);
+            // Told already, and still so.
+            assert!(!reader.wait(&mut buffer, short).unwrap());
+            raw.set(33, b"A");
+            assert!(!reader.wait(&mut buffer, short).unwrap());
+            let header = raw.bytes()[..32].to_vec();
+            writer.write(b"value").unwrap();
+            assert_eq!(raw.bytes()[..32], header);
+            assert!(reader.wait(&mut buffer, Some(PATIENCE)).unwrap());
+            assert_eq!(buffer, b"value");
+            assert!(!reader.wait(&mut buffer, short).unwrap());
+        }
+    }
+}
+
+#[test]
 fn the_system_s_start_is_in_the_name_of_current_locks() {
     let scratch = Scratch::new();
     let space = scratch.space();
@@ -600,6 +693,45 @@ fn the_system_s_start_is_in_the_name_of_current_locks() {
     let current = current.boot_time(1_750_000_000);
     current.writer(&space, NAME).unwrap();
     assert!(scratch.0.join("1750000000_SMLF-x.mdb").exists());
+}
+
+#[test]
+fn removing_takes_the_lock_of_the_start_that_is_meant() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let current = Options::new(Dialect::Current).boot_time(1_750_000_000);
+    let _writer = current.clone().capacity(8).writer(&space, NAME).unwrap();
+    let path = scratch.0.join("1750000000_SMLF-x.mdb");
+    assert!(path.exists());
+    current.remove(&space, NAME).unwrap();
+    assert!(!path.exists() && !scratch.0.join("0_SMLF-x.mdb").exists());
+    let absent = current.reader(&space, NAME).unwrap_err();
+    assert_eq!(absent.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn who_makes_a_block_gets_one_though_others_remove_it_again_and_again() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                match classic::remove(&space, NAME, Dialect::Seed) {
+                    Ok(()) => {}
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
+                }
+            }
+        });
+        let options = Options::new(Dialect::Seed);
+        let sized = options.clone().capacity(64);
+        let outcome = (0..1_000).try_for_each(|_| {
+            options.writer(&space, NAME)?;
+            sized.writer(&space, NAME).map(drop)
+        });
+        is_over.store(true, Ordering::Relaxed);
+        outcome.unwrap();
+    });
 }
 
 /// What a writer of the original does when it starts, again and again, without the lock.

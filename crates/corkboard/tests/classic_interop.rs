@@ -6,6 +6,7 @@
 #![cfg(windows)]
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,8 @@ const ACCESSES: u32 = 1_000;
 
 /// Blocks have names of the session, so the space is any.
 fn space() -> Space {
-    let path = std::env::temp_dir().join("corkboard-classic-test");
+    let path = std::env::var_os("CORKBOARD_TEST_SPACE").map(PathBuf::from);
+    let path = path.unwrap_or_else(|| std::env::temp_dir().join("corkboard-classic-test"));
     Space::at(path).unwrap()
 }
 
@@ -289,7 +291,10 @@ fn originals_that_start_again_and_again_make_nobody_lie() {
     let mut old = Other::ready(&["seed", "restart", &name, "1000", "20000"]);
     let (mut whole, mut empty, mut corrupt) = (0, 0, 0);
     let mut round = 0_u8;
-    while old.child.try_wait().unwrap().is_none() {
+    let status = loop {
+        if let Some(status) = old.child.try_wait().unwrap() {
+            break status;
+        }
         round = round.wrapping_add(1);
         match writer.write(&value(round)) {
             Ok(()) => {}
@@ -306,7 +311,9 @@ fn originals_that_start_again_and_again_make_nobody_lie() {
                 corrupt += 1;
             }
         }
-    }
+    };
+    assert!(status.success(), "{status}");
+    assert!(whole > 0);
     println!("{whole} values, {empty} times none, {corrupt} times corrupt");
     writer.write(b"last").unwrap();
     assert_eq!(reader.read().unwrap(), b"last");
@@ -514,6 +521,80 @@ fn current_programs_that_disagree_on_the_system_s_start_are_noticed() {
 }
 
 #[test]
+fn a_lock_of_an_unknown_start_hides_no_other_start() {
+    let space = space();
+    let name = name("starts");
+    let dialect = Dialect::Current;
+    let current = Options::new(dialect).capacity(100);
+    // What this leaves in the folder of lock files begins with 0.
+    let mut writer = current.writer(&space, &name).unwrap();
+    writer.write(b"value").unwrap();
+    // A block whose name ends in the same way is another one.
+    let longer = format!("y_SMLF-{name}");
+    let _other = Other::ready(&["current:1750000000", "write", &longer, "100", "6f6c64"]);
+    assert_eq!(
+        Reader::open(&space, &name, dialect)
+            .unwrap()
+            .read()
+            .unwrap(),
+        b"value"
+    );
+    let _old = Other::ready(&["current:1750000000", "write", &name, "100", "6f6c64"]);
+    let unknown = Reader::open(&space, &name, dialect).unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::Incompatible, "{unknown}");
+    let known = current.boot_time(1_750_000_000);
+    assert_eq!(known.reader(&space, &name).unwrap().read().unwrap(), b"old");
+}
+
+/// The lock's folder is found by the process's environment, so this takes a process of its own.
+#[test]
+fn a_lock_that_cannot_be_opened_is_told_as_such() {
+    let space = space();
+    let name = name("lockless");
+    let options = Options::new(Dialect::Seed).capacity(100);
+    let mut writer = options.writer(&space, &name).unwrap();
+    writer.write(b"value").unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let nowhere = std::env::temp_dir().join("not-there").join("nor-this");
+    command
+        .args(["--exact", "child_plays_its_part", "--nocapture"])
+        .env("CORKBOARD_TEST_PART", "lockless reader")
+        .env("CORKBOARD_TEST_NAME", &name)
+        .env("CORKBOARD_TEST_DIALECT", Dialect::Seed.as_str())
+        .env("CORKBOARD_TEST_SPACE", space.path())
+        .env("TMP", &nowhere)
+        .env("TEMP", &nowhere);
+    let (code, said) = Other::of(command).when_ready().end();
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn the_checked_in_bytes_are_those_of_the_double() {
+    let content = "It is 21.5 degrees, 晴";
+    for (dialect, golden) in [
+        (
+            Dialect::Seed,
+            &include_bytes!("classic/golden/seed.bin")[..],
+        ),
+        (
+            Dialect::Untailed,
+            include_bytes!("classic/golden/untailed.bin"),
+        ),
+        (
+            Dialect::Current,
+            include_bytes!("classic/golden/current.bin"),
+        ),
+    ] {
+        let path = std::env::temp_dir().join(name(&format!("golden-{dialect}")));
+        let (hex, file) = (hex(content.as_bytes()), path.to_str().unwrap());
+        let (code, said) = Other::double(&[dialect.as_str(), "golden", "48", &hex, file]).end();
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(std::fs::read(&path).unwrap(), golden, "{dialect}");
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
 fn events_are_the_system_s_own() {
     let space = space();
     let name = name("event");
@@ -625,6 +706,12 @@ fn child_plays_its_part() {
                     }
                 }
             }
+        }
+        "lockless reader" => {
+            let mut reader = Reader::open(&space, &name, dialect).unwrap();
+            let error = reader.read().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+            assert!(error.to_string().contains("rwfilelock"), "{error}");
         }
         other => panic!("no part {other}"),
     }

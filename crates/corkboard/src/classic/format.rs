@@ -172,11 +172,12 @@ impl Header {
         let Some(capacity) = memory.and_then(|size| size.checked_sub(dialect.overhead())) else {
             return Err(Flaw::MemorySize(self.memory_size));
         };
-        if capacity > view.saturating_sub(dialect.overhead()) {
+        // A view can be too short even for what comes besides the content.
+        let room = view.checked_sub(dialect.overhead());
+        let Some(room) = room.filter(|room| capacity <= *room) else {
             let claimed = self.memory_size;
             return Err(Flaw::BeyondView { claimed, view });
-        }
-        let room = view - dialect.overhead();
+        };
         // A program that starts with a smaller size overwrites the block's size and nothing else,
         // so longer content may be there: what bounds it is the view.
         match usize::try_from(self.content_size) {
@@ -246,7 +247,12 @@ pub(super) enum Flaw {
 impl Flaw {
     #[cold]
     pub(super) fn into_error(self, operation: &'static str, object: &str) -> Error {
-        let remake = "end the programs that use it, and start them anew";
+        // Where a block is a file, it outlives the programs.
+        let remake = if cfg!(windows) {
+            "end the programs that use it, and start them anew"
+        } else {
+            "remove it, and write to it anew"
+        };
         let (kind, cause) = match self {
             Self::Blank => (
                 ErrorKind::NotFound,
@@ -396,6 +402,19 @@ mod tests {
                 view: 0
             })
         );
+        // Room for the header, and not for the tail.
+        let memory_size = 33;
+        let empty = Header {
+            memory_size,
+            content_size: 0,
+            ..good
+        };
+        let (claimed, view) = (33, 32);
+        let flaw = Flaw::BeyondView { claimed, view };
+        assert_eq!(empty.check(Dialect::Seed, 32), Err(flaw));
+        let (capacity, len) = (0, 0);
+        let shape = empty.check(Dialect::Seed, 33);
+        assert_eq!(shape, Ok(Shape { capacity, len }));
         let blank = Header::decode(&[0; HEADER_LEN]);
         assert_eq!(check(blank), Flaw::Blank);
         let half_made = Header {

@@ -1,6 +1,6 @@
 //! What readers and writers have in common: an open block, its lock, and what was read last.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::format::{self, Checked, Dialect, Flaw, HEADER_LEN, Header, Mark, Shape};
 use super::platform::{Block, Inside};
@@ -25,6 +25,11 @@ impl Pause {
     pub(super) fn sleep(&mut self, left: Duration) {
         std::thread::sleep(self.0.min(left));
         self.0 = (self.0 * 2).min(LONGEST);
+    }
+
+    #[cfg(all(test, not(loom), target_os = "linux"))]
+    pub(super) fn has_slept(&self) -> bool {
+        self.0 > SHORTEST
     }
 }
 
@@ -64,29 +69,61 @@ impl Target {
 /// Looks at a block that seems to be flawed, again and again for some 20 ms, before that is
 /// reported: a program may be rewriting the header at this moment without the lock, and be
 /// interrupted half-way. Between two looks the lock is free, so that a writer can heal the block.
-struct Rechecks(u32);
+struct Rechecks(usize);
 
 impl Rechecks {
     const PAUSES_US: [u64; 8] = [50, 100, 200, 500, 1_000, 3_000, 5_000, 10_000];
+    /// How often to pause even for who does not wait any longer: one look is not enough to call
+    /// anything flawed.
+    const LEAST: usize = 3;
 
-    /// Whether the next look is the last one.
-    fn is_last(&self) -> bool {
-        self.0 as usize == Self::PAUSES_US.len()
+    /// Whether the next look is the last one. Ask before it, so that it can be a thorough one.
+    fn is_last(&self, deadline: Deadline) -> bool {
+        self.0 >= Self::PAUSES_US.len() || (self.0 >= Self::LEAST && deadline.left().is_zero())
     }
 
-    /// Sleeps; `false` when it was looked at often enough.
-    fn again(&mut self, deadline: Deadline) -> bool {
-        let pause = Self::PAUSES_US.get(self.0 as usize);
-        let Some(pause) = pause.map(|pause| Duration::from_micros(*pause)) else {
-            return false;
-        };
+    /// Sleeps before the next look.
+    fn pause(&mut self, deadline: Deadline) {
+        let micros = Self::PAUSES_US.get(self.0).copied().unwrap_or(0);
+        let pause = Duration::from_micros(micros);
+        let is_owed = self.0 < Self::LEAST;
         self.0 += 1;
-        // Who does not wait any longer gets the answer as it is.
-        let left = deadline.left();
-        std::thread::sleep(pause.min(left));
-        !left.is_zero()
+        std::thread::sleep(if is_owed {
+            pause
+        } else {
+            pause.min(deadline.left())
+        });
     }
 }
+
+/// When to look at a flawed block again while its header stays as it is. Content can heal without
+/// a change of the header: who writes the value that was there before writes the same header.
+#[derive(Clone, Copy)]
+struct Doubt(Instant);
+
+impl Doubt {
+    /// How long to leave it alone at least.
+    const PAUSE: Duration = Duration::from_millis(20);
+    /// Of all time, this part at most is for looking again.
+    const SHARE: u32 = 10;
+
+    /// After a look that took so long.
+    fn after(took: Duration) -> Self {
+        let pause = took.saturating_mul(Self::SHARE).max(Self::PAUSE);
+        Self(Instant::now() + pause)
+    }
+
+    fn is_due(self) -> bool {
+        Instant::now() >= self.0
+    }
+}
+
+/// What to do so that a block is no more.
+const UNMAKE: &str = if cfg!(windows) {
+    "end the programs that use it"
+} else {
+    "remove it"
+};
 
 /// An open block.
 pub(super) struct Handle {
@@ -97,6 +134,8 @@ pub(super) struct Handle {
     seen: Option<Mark>,
     /// Size and checksum of the value that was returned last.
     told: Option<(i32, u64)>,
+    /// While what was seen last was flawed.
+    doubt: Option<Doubt>,
 }
 
 impl Handle {
@@ -115,7 +154,12 @@ impl Handle {
     }
 
     /// Opens the block, or creates it when absent, with room for `capacity` bytes.
-    pub(super) fn create(space: &Space, target: Target, capacity: usize) -> Result<Self> {
+    pub(super) fn create(
+        space: &Space,
+        target: Target,
+        capacity: usize,
+        deadline: Deadline,
+    ) -> Result<Self> {
         let object = target.object();
         let dialect = target.dialect;
         let Some(header) = format::new_header(dialect, capacity) else {
@@ -126,10 +170,23 @@ impl Handle {
         let len = capacity + dialect.overhead();
         let block = Block::open_or_create(space, &target, &object, len)?;
         let mut handle = Self::of(target, object, block);
+        // What is good already needs no lock, which others may hold for long.
+        let found = handle.header()?.check(dialect, handle.block.len()?);
+        if found.is_ok_and(|shape| shape.capacity >= capacity) {
+            return Ok(handle);
+        }
         let mut rechecks = Rechecks(0);
         let shape = loop {
-            let inside = handle.block.enter(Mode::Write, Deadline::Never)?;
-            let Some(inside) = inside else { continue };
+            let is_last = rechecks.is_last(deadline);
+            let inside = handle.block.enter(Mode::Write, deadline)?;
+            let Some(inside) = inside else {
+                if deadline.left().is_zero() {
+                    let cause = "another program holds its lock; wait until that program is done, or end it";
+                    let (kind, object) = (ErrorKind::Conflict, handle.object);
+                    return Err(Error::new(kind, "create", object, cause));
+                }
+                continue;
+            };
             let found = look(&inside, dialect)?;
             match found {
                 (_, Ok(shape)) => break shape,
@@ -150,16 +207,17 @@ impl Handle {
                 }
                 (_, Err(flaw)) => {
                     drop(inside);
-                    if !rechecks.again(Deadline::Never) {
+                    if is_last {
                         return Err(flaw.into_error("open", &handle.object));
                     }
+                    rechecks.pause(deadline);
                 }
             }
         };
         if shape.capacity < capacity {
             let found = shape.capacity;
             let cause = format!(
-                "it has room for {found} bytes, and {capacity} were asked for; ask for no more, or end the programs that use it"
+                "it has room for {found} bytes, and {capacity} were asked for; ask for no more, or {UNMAKE}"
             );
             return Err(Error::new(
                 ErrorKind::Incompatible,
@@ -178,6 +236,7 @@ impl Handle {
             block,
             seen: None,
             told: None,
+            doubt: None,
         }
     }
 
@@ -185,13 +244,12 @@ impl Handle {
     pub(super) fn shape(&mut self, operation: &'static str) -> Result<Shape> {
         let mut rechecks = Rechecks(0);
         loop {
+            let is_last = rechecks.is_last(Deadline::Never);
             let (header, view) = (self.header()?, self.block.len()?);
             match header.check(self.target.dialect, view) {
                 Ok(shape) => return Ok(shape),
-                Err(flaw) if !rechecks.again(Deadline::Never) => {
-                    return Err(flaw.into_error(operation, &self.object));
-                }
-                Err(_) => {}
+                Err(flaw) if is_last => return Err(flaw.into_error(operation, &self.object)),
+                Err(_) => rechecks.pause(Deadline::Never),
             }
         }
     }
@@ -207,32 +265,67 @@ impl Handle {
     }
 
     /// Reads the content, followed by two zero bytes that are not counted; `false` on time-out.
+    /// Unless it is `true`, the buffer is empty then.
     pub(super) fn read(&mut self, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<bool> {
+        let outcome = self.read_checked(buffer, deadline);
+        if !matches!(outcome, Ok(true)) {
+            buffer.clear();
+        }
+        outcome
+    }
+
+    /// As [`read`](Self::read), and leaves anything in the buffer unless it is `true`.
+    fn read_checked(&mut self, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<bool> {
         let mut rechecks = Rechecks(0);
         let mut before = None;
         loop {
+            let is_last = rechecks.is_last(deadline);
             let Some(inside) = self.block.enter(Mode::Read, deadline)? else {
                 return Ok(false);
             };
+            let start = Instant::now();
             // Long content is not walked again while its header stays, but for the last look: a
             // writer may have put there what the header says.
-            let known = before.filter(|_| !rechecks.is_last());
+            let known = before.filter(|_| !is_last);
             let (header, content) = read_content(&inside, self.target.dialect, buffer, known)?;
             drop(inside);
             let Err(flaw) = content else {
                 self.seen = Some(header.mark());
                 self.told = Some((header.content_size, header.crc));
+                self.doubt = None;
                 return Ok(true);
             };
             before = Some((header, flaw));
-            if !rechecks.again(deadline) {
-                buffer.clear();
+            if is_last {
                 // It counts as seen: who waits is told once.
                 self.seen = Some(header.mark());
                 self.told = None;
+                self.doubt = Some(Doubt::after(start.elapsed()));
                 return Err(flaw.into_error("read", &self.object));
             }
+            rechecks.pause(deadline);
         }
+    }
+
+    /// Whether the block is whole again, with the header that was flawed; then its content is
+    /// read. Does not wait for who holds the lock.
+    fn is_healed(&mut self, buffer: &mut Vec<u8>) -> Result<bool> {
+        let start = Instant::now();
+        let Some(inside) = self.block.enter(Mode::Read, Deadline::Now)? else {
+            self.doubt = Some(Doubt::after(Duration::ZERO));
+            return Ok(false);
+        };
+        let (header, content) = read_content(&inside, self.target.dialect, buffer, None)?;
+        drop(inside);
+        if content.is_err() {
+            // If the header is another one now, that is a change, and found as such.
+            self.doubt = Some(Doubt::after(start.elapsed()));
+            return Ok(false);
+        }
+        self.seen = Some(header.mark());
+        self.told = Some((header.content_size, header.crc));
+        self.doubt = None;
+        Ok(true)
     }
 
     /// As [`read`](Self::read), without a time limit.
@@ -241,8 +334,17 @@ impl Handle {
         Ok(())
     }
 
-    /// Waits for a value that differs from the one returned last, and reads it.
+    /// Waits for a value that differs from the one returned last, and reads it. Unless it is
+    /// `true`, the buffer is empty then.
     pub(super) fn wait(&mut self, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<bool> {
+        let outcome = self.wait_checked(buffer, deadline);
+        if !matches!(outcome, Ok(true)) {
+            buffer.clear();
+        }
+        outcome
+    }
+
+    fn wait_checked(&mut self, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<bool> {
         let mut pause = Pause::new();
         loop {
             let header = self.header()?;
@@ -256,6 +358,9 @@ impl Handle {
                 }
                 // The header was rewritten, and the value is the same.
                 continue;
+            }
+            if self.doubt.is_some_and(Doubt::is_due) && self.is_healed(buffer)? {
+                return Ok(true);
             }
             let left = deadline.left();
             if left.is_zero() {
@@ -271,6 +376,7 @@ impl Handle {
         let crc = crc64(content, 0);
         let mut rechecks = Rechecks(0);
         loop {
+            let is_last = rechecks.is_last(deadline);
             let Some(inside) = self.block.enter(Mode::Write, deadline)? else {
                 return Ok(false);
             };
@@ -279,7 +385,7 @@ impl Handle {
                     let value = format::value_header(content, crc);
                     let Some(value) = value.filter(|_| content.len() <= capacity) else {
                         let cause = format!(
-                            "the content has {} bytes, the capacity is {capacity}; shorten it, or end the programs that use the block and create it anew",
+                            "the content has {} bytes, the capacity is {capacity}; shorten it, or {UNMAKE} and create it anew",
                             content.len()
                         );
                         let (kind, object) = (ErrorKind::TooLarge, &self.object);
@@ -292,9 +398,10 @@ impl Handle {
                 (_, Err(flaw)) => flaw,
             };
             drop(inside);
-            if !rechecks.again(deadline) {
+            if is_last {
                 return Err(flaw.into_error("write to", &self.object));
             }
+            rechecks.pause(deadline);
         }
     }
 
@@ -394,4 +501,27 @@ fn put(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_called_flawed_after_one_look_whatever_the_deadline() {
+        for (deadline, expected) in [
+            (Deadline::Now, Rechecks::LEAST),
+            (Deadline::after(Duration::from_nanos(1)), Rechecks::LEAST),
+            (Deadline::Never, Rechecks::PAUSES_US.len()),
+        ] {
+            let (mut rechecks, mut pauses) = (Rechecks(0), 0);
+            while !rechecks.is_last(deadline) {
+                rechecks.pause(deadline);
+                pauses += 1;
+            }
+            assert_eq!(pauses, expected);
+            assert!(pauses >= 2);
+        }
+    }
 }

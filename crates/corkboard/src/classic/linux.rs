@@ -87,8 +87,14 @@ impl Block {
             Mode::Read => self.lock.read_timeout(left),
             Mode::Write => self.lock.write_timeout(left),
         };
-        let Some(guard) = guard.map_err(|error| error.on(&self.object))? else {
-            return Ok(None);
+        let guard = match guard {
+            Ok(Some(guard)) => guard,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                // That the block is gone with its lock says more than that the lock is.
+                check_in_place(&self.file, &self.object)?;
+                return Err(error.on(&self.object));
+            }
         };
         check_in_place(&self.file, &self.object)?;
         Ok(Some(Inside {
@@ -115,7 +121,10 @@ impl Block {
     /// Sleeps until the checksum may be another one, `left` at most. `pause` is how long where
     /// nobody can wake us.
     pub(super) fn sleep(&self, crc: u64, left: Duration, pause: &mut Pause) -> Result<()> {
-        let slept = match &self.page {
+        // Beyond the end of a file that was cut short, memory has zeros or what was there: not the
+        // checksum that was looked at, which would end each sleep at once.
+        let is_whole = self.len()? >= HEADER_LEN;
+        let slept = match self.page.as_ref().filter(|_| is_whole) {
             Some(page) => wait::wait_untouched(place(page), crc as u32, left.min(SLICE)),
             None => Sleep::Impossible,
         };
@@ -141,7 +150,7 @@ impl Inside<'_> {
         if self.len()? < len {
             fs::ftruncate(self.file, len as u64).map_err(failed)?;
         }
-        fs::fallocate(self.file, FallocateFlags::empty(), 0, HEADER_LEN as u64).map_err(failed)
+        allocate(self.file, FallocateFlags::empty(), 0, HEADER_LEN).map_err(failed)
     }
 
     /// Makes sure that writing there cannot fail for want of memory half-way.
@@ -149,7 +158,7 @@ impl Inside<'_> {
         if len == 0 {
             return Ok(());
         }
-        fs::fallocate(self.file, FallocateFlags::KEEP_SIZE, at as u64, len as u64)
+        allocate(self.file, FallocateFlags::KEEP_SIZE, at, len)
             .map_err(|errno| Error::os("write to", self.object, errno))
     }
 
@@ -175,6 +184,11 @@ impl Inside<'_> {
             wait::wake_untouched(place(page));
         }
     }
+}
+
+/// Signals interrupt it when there is much to do.
+fn allocate(file: &File, flags: FallocateFlags, at: usize, len: usize) -> rustix::io::Result<()> {
+    rustix::io::retry_on_intr(|| fs::fallocate(file, flags, at as u64, len as u64))
 }
 
 /// Where waiters sleep: on the lower half of the checksum, which is little-endian.
@@ -315,5 +329,44 @@ impl RawEvent {
 
     pub(super) fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
         self.0.wait(timeout)
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+    use crate::classic::Dialect;
+
+    #[test]
+    fn who_waits_at_a_file_without_a_whole_header_sleeps_and_notices_its_removal() {
+        let path = format!("/dev/shm/corkboard-classic-cut-{}", std::process::id());
+        let space = Space::at(&path).unwrap();
+        let target = Target {
+            name: "x".to_owned(),
+            dialect: Dialect::Seed,
+            boot_time: None,
+        };
+        let mut block = Block::open_or_create(&space, &target, "x", 64).unwrap();
+        let inside = block.enter(Mode::Write, Deadline::Never).unwrap().unwrap();
+        inside.make_room(64).unwrap();
+        inside.write_at(CRC, &[0xFF; 8]).unwrap();
+        drop(inside);
+        // The checksum stays in the memory, and is none for who looks at the file.
+        for len in [20, 24, 31] {
+            fs::ftruncate(&block.file, len).unwrap();
+            let mut header = [0; HEADER_LEN];
+            block.peek(&mut header).unwrap();
+            assert_eq!(header, [0; HEADER_LEN]);
+            let mut pause = Pause::new();
+            block
+                .sleep(0, Duration::from_millis(1), &mut pause)
+                .unwrap();
+            assert!(pause.has_slept(), "{len}");
+        }
+        std::fs::remove_file(space.path().join(target.memory_name())).unwrap();
+        let removed = block.sleep(0, Duration::from_millis(1), &mut Pause::new());
+        assert_eq!(removed.unwrap_err().kind(), ErrorKind::Removed);
+        std::fs::remove_dir_all(path).unwrap();
     }
 }

@@ -77,6 +77,7 @@ pub struct Options {
     dialect: Dialect,
     capacity: Option<usize>,
     boot_time: Option<u64>,
+    timeout: Option<Duration>,
 }
 
 impl Options {
@@ -86,6 +87,7 @@ impl Options {
             dialect,
             capacity: None,
             boot_time: None,
+            timeout: None,
         }
     }
 
@@ -95,13 +97,24 @@ impl Options {
         self
     }
 
-    /// When the system was started, in the seconds that the other programs put before the names of
-    /// their lock files; only [`Dialect::Current`] does so. They ask Windows Management
-    /// Instrumentation for `LastBootUpTime`, and put 0 when they get no answer, which is also what
-    /// counts here unless something else is said. Programs that do not agree do not lock each other
-    /// out.
+    /// When the system was started, as the other programs put it before the names of their lock
+    /// files; only [`Dialect::Current`] does so. It is in seconds since 1970, of the *local* time:
+    /// they ask Windows Management Instrumentation for `LastBootUpTime` and count its local time
+    /// as if it were UTC. They put 0 when they get no answer, which is also what counts here
+    /// unless something else is said.
+    ///
+    /// Programs that do not agree do not lock each other out. Unless something is said, opening on
+    /// Windows is `Incompatible` when there are lock files of another time for that name; a program
+    /// of the original that starts after that is not noticed.
     pub fn boot_time(mut self, seconds: u64) -> Self {
         self.boot_time = Some(seconds);
+        self
+    }
+
+    /// How long [`writer`](Self::writer) waits at most for others to give the block's lock back;
+    /// for ever, unless something is said. After that it is `Conflict`.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
         self
     }
 
@@ -153,27 +166,55 @@ impl Options {
     /// # Errors
     /// `Incompatible` when the block is of another dialect or has less room than was asked for;
     /// `TooLarge` when no block can have as much; `Damaged` when its header is not what any
-    /// version could have written; `InvalidName`, `PermissionDenied`, `NoSpace`, `Io`. Elsewhere
+    /// version could have written; `Conflict` when others hold the lock for longer than the
+    /// [`timeout`](Self::timeout); `InvalidName`, `PermissionDenied`, `NoSpace`, `Io`. Elsewhere
     /// than on Windows `Unsupported` when the space is not on tmpfs.
     ///
     /// # Blocking
-    /// While others hold the block's lock.
+    /// While others hold the block's lock, and the block must be made or its header cannot be used
+    /// as it is; for at most the [`timeout`](Self::timeout).
     ///
     /// # If a process dies
     /// *Recovers*: a block without a header is absent for readers, and made whole by the next
     /// writer.
     pub fn writer(&self, space: &Space, name: &str) -> Result<Writer> {
         let target = self.target(name)?;
-        let handle = match self.capacity {
-            Some(capacity) => Handle::create(space, target, capacity)?,
+        let deadline = Deadline::within(self.timeout);
+        loop {
+            match self.create(space, target.clone(), deadline) {
+                // It was removed between our finding it and our looking into it: that is how it is
+                // before it is made.
+                Err(error) if error.kind() == ErrorKind::Removed => {}
+                handle => return Ok(Writer { handle: handle? }),
+            }
+        }
+    }
+
+    fn create(&self, space: &Space, target: Target, deadline: Deadline) -> Result<Handle> {
+        match self.capacity {
+            Some(capacity) => Handle::create(space, target, capacity, deadline),
             None => match Handle::open(space, target.clone(), Mode::Write) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    Handle::create(space, target, CAPACITY)?
+                    Handle::create(space, target, CAPACITY, deadline)
                 }
-                handle => handle?,
+                handle => handle,
             },
-        };
-        Ok(Writer { handle })
+        }
+    }
+
+    /// Deletes a block as [`remove`] does, by the lock whose name has the
+    /// [`boot_time`](Self::boot_time).
+    ///
+    /// # Errors
+    /// As [`remove`].
+    ///
+    /// # Blocking
+    /// While others hold the lock.
+    ///
+    /// # If a process dies
+    /// As [`remove`].
+    pub fn remove(&self, space: &Space, name: &str) -> Result<()> {
+        platform::remove(space, &self.target(name)?)
     }
 
     fn target(&self, name: &str) -> Result<Target> {
@@ -245,7 +286,8 @@ impl Reader {
         self.handle.read_now(buffer)
     }
 
-    /// As [`read_into`](Self::read_into), for at most `timeout`; `false` on time-out.
+    /// As [`read_into`](Self::read_into), for at most `timeout`; `false` on time-out, and then the
+    /// buffer is empty.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -302,14 +344,16 @@ impl Reader {
     }
 
     /// Waits for content that differs from what this handle returned last, and reads it as
-    /// [`read_into`](Self::read_into) does; `false` on time-out. A fresh handle has returned
-    /// nothing, and gets what is there.
+    /// [`read_into`](Self::read_into) does; `false` on time-out, and then the buffer is empty. A
+    /// fresh handle has returned nothing, and gets what is there.
     ///
     /// A block does not count its values: the same content written again is no change, and of
     /// several changes in a row only the last may be seen.
     ///
     /// # Errors
-    /// As [`read`](Self::read), once for each change.
+    /// As [`read`](Self::read), once for each change. Content that heals while the header stays,
+    /// because somebody wrote the same value again, is noticed within 20 ms, or some more where
+    /// it is long.
     ///
     /// # Blocking
     /// For at most `timeout`, for ever without one.
@@ -442,7 +486,8 @@ impl Writer {
     }
 }
 
-/// Deletes a block, while nobody holds its lock. Handles on it say `Removed`.
+/// Deletes a block, while nobody holds its lock. Handles on it say `Removed`. For a block of
+/// [`Dialect::Current`] whose programs know when the system was started, see [`Options::remove`].
 ///
 /// # Errors
 /// `NotFound`, `InvalidName`, `PermissionDenied`, `Io`. `Unsupported` on Windows, where a block
@@ -454,8 +499,7 @@ impl Writer {
 /// # If a process dies
 /// *Recovers*: the block is there or not; an empty lock file may be left.
 pub fn remove(space: &Space, name: &str, dialect: Dialect) -> Result<()> {
-    let target = Options::new(dialect).target(name)?;
-    platform::remove(space, &target)
+    Options::new(dialect).remove(space, name)
 }
 
 impl fmt::Debug for Reader {

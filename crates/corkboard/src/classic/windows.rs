@@ -50,7 +50,6 @@ const LOCK_FOLDER: &str = "rwfilelock";
 pub(super) struct Block {
     view: View,
     lock: LockFiles,
-    object: String,
 }
 
 /// The block with its lock held, until this is dropped.
@@ -105,17 +104,15 @@ impl Block {
         Ok(Self {
             view: View::new(memory, mode).map_err(|errno| Error::os("open", object, errno))?,
             lock: LockFiles::new(target, object)?,
-            object: object.to_owned(),
         })
     }
 
     /// Takes the lock; `None` on time-out.
     pub(super) fn enter(&mut self, mode: Mode, deadline: Deadline) -> Result<Option<Inside<'_>>> {
         let held = match mode {
-            Mode::Read => self.lock.read(deadline),
-            Mode::Write => self.lock.write(deadline),
+            Mode::Read => self.lock.read(deadline)?,
+            Mode::Write => self.lock.write(deadline)?,
         };
-        let held = held.map_err(|errno| Error::os("lock", &self.object, errno))?;
         let view = &self.view;
         Ok(held.map(|held| Inside { view, _held: held }))
     }
@@ -303,8 +300,9 @@ fn split(at: usize, buffer: &mut [u8]) -> Split<'_> {
 /// The original's lock: who may open which file, with which sharing mode.
 struct LockFiles {
     folder: Vec<u16>,
-    readers: Vec<u16>,
-    writers: Vec<u16>,
+    readers: String,
+    writers: String,
+    object: String,
 }
 
 /// How to open a lock file.
@@ -316,21 +314,28 @@ enum Sharing {
 
 impl LockFiles {
     fn new(target: &Target, object: &str) -> Result<Self> {
-        let temporary = temporary_path().map_err(|errno| Error::os("open", object, errno))?;
+        let temporary = temporary_path().map_err(|errno| {
+            let source = std::io::Error::from(errno);
+            let cause = format!(
+                "the path for temporary files, where its lock files are, cannot be used ({source}); set TMP to a folder"
+            );
+            Error::new(ErrorKind::Io, "open", object, cause)
+        })?;
         let folder = format!("{temporary}{LOCK_FOLDER}");
         if target.dialect == Dialect::Current && target.boot_time.is_none() {
             check_boot_time(&folder, target, object)?;
         }
         let name = target.lock_name();
         Ok(Self {
-            readers: wide(format!("{folder}\\{name}.rlc")),
-            writers: wide(format!("{folder}\\{name}.wlc")),
+            readers: format!("{folder}\\{name}.rlc"),
+            writers: format!("{folder}\\{name}.wlc"),
             folder: wide(&folder),
+            object: object.to_owned(),
         })
     }
 
     /// Goes through the writers' file, and then keeps the readers' file open, as others may.
-    fn read(&self, deadline: Deadline) -> Outcome<Option<Held>> {
+    fn read(&self, deadline: Deadline) -> Result<Option<Held>> {
         let share = Sharing::Readers;
         let Some(writers) = self.open(&self.writers, share, deadline)? else {
             return Ok(None);
@@ -344,7 +349,7 @@ impl LockFiles {
     }
 
     /// Keeps both files open, and nobody else may.
-    fn write(&self, deadline: Deadline) -> Outcome<Option<Held>> {
+    fn write(&self, deadline: Deadline) -> Result<Option<Held>> {
         let share = Sharing::Nobody;
         let Some(writers) = self.open(&self.writers, share, deadline)? else {
             return Ok(None);
@@ -359,10 +364,11 @@ impl LockFiles {
     /// Opens a lock file as soon as those who have it open let us.
     fn open(
         &self,
-        path: &[u16],
+        name: &str,
         sharing: Sharing,
         deadline: Deadline,
-    ) -> Outcome<Option<OwnedHandle>> {
+    ) -> Result<Option<OwnedHandle>> {
+        let path = wide(name);
         let (access, share) = match sharing {
             Sharing::Readers => (GENERIC_READ, FILE_SHARE_READ),
             Sharing::Nobody => (GENERIC_READ | GENERIC_WRITE, 0),
@@ -403,9 +409,28 @@ impl LockFiles {
                     // was first, that is fine, too; what goes wrong shows in the next try.
                     unsafe { CreateDirectoryW(self.folder.as_ptr(), ptr::null()) };
                 }
-                error => return Err(Errno::of(error)),
+                error => return Err(self.closed_to_us(name, Errno::of(error))),
             }
         }
+    }
+
+    /// Never `NotFound`: the block is there, and its lock is what is missing.
+    #[cold]
+    fn closed_to_us(&self, file: &str, errno: Errno) -> Error {
+        let error = Error::os("lock", &self.object, errno);
+        let source = std::io::Error::from(errno);
+        let (kind, remedy) = match error.kind() {
+            ErrorKind::PermissionDenied => (
+                ErrorKind::PermissionDenied,
+                "ask for access to it and its folder",
+            ),
+            _ => (
+                ErrorKind::Io,
+                "make sure that its folder is there and can be written to",
+            ),
+        };
+        let cause = format!("its lock file {file} cannot be opened ({source}); {remedy}");
+        Error::new(kind, "lock", &self.object, cause)
     }
 }
 
@@ -422,21 +447,14 @@ fn temporary_path() -> Outcome<String> {
 }
 
 /// When nobody said when the system started, refuses to use lock files that others do not use:
-/// two locks would be none.
+/// two locks would be none. Who starts later and knows better is not noticed.
 fn check_boot_time(folder: &str, target: &Target, object: &str) -> Result<()> {
-    let suffix = current_lock_suffix(&target.name);
-    let mut others = Vec::new();
     // A folder that is not there has no files.
-    for item in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let file = item.file_name();
-        let name = file.to_str().and_then(|file| file.strip_suffix(".wlc"));
-        if let Some(time) = name.and_then(|name| name.strip_suffix(&suffix)) {
-            if time == "0" {
-                return Ok(());
-            }
-            others.push(time.to_owned());
-        }
-    }
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = files.filter_map(|file| file.file_name().into_string().ok());
+    let others: Vec<String> = names
+        .filter_map(|file| other_start(&file, &target.name))
+        .collect();
     if others.is_empty() {
         return Ok(());
     }
@@ -445,6 +463,16 @@ fn check_boot_time(folder: &str, target: &Target, object: &str) -> Result<()> {
         others.join(" and at ")
     );
     Err(Error::new(ErrorKind::Incompatible, "open", object, cause))
+}
+
+/// The time of the system's start in the name of a writers' lock file of that block, unless it is
+/// the one that stands for an unknown start.
+fn other_start(file: &str, name: &str) -> Option<String> {
+    let lock = file.strip_suffix(".wlc")?;
+    let time = lock.strip_suffix(&current_lock_suffix(name))?;
+    // With anything but a number, it is the file of a block whose name ends in the same way.
+    let is_time = !time.is_empty() && time.bytes().all(|byte| byte.is_ascii_digit());
+    (is_time && time != "0").then(|| time.to_owned())
 }
 
 /// A block here has no files: its memory goes when nobody has it open.
@@ -583,4 +611,30 @@ fn event_name(operation: &'static str, name: &str) -> Result<Vec<u16>> {
     let (kind, object) = (ErrorKind::InvalidName, event_object(name));
     let cause = format!("{cause}; choose another name");
     Err(Error::new(kind, operation, object, cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_another_start_of_the_same_block_counts() {
+        let other = |file| other_start(file, "x");
+        assert_eq!(
+            other("1750000000_SMLF-x.mdb.wlc").as_deref(),
+            Some("1750000000")
+        );
+        for file in [
+            "0_SMLF-x.mdb.wlc",
+            "1750000000_SMLF-x.mdb.rlc",
+            "1750000000_SMLF-y.mdb.wlc",
+            // Of the block "y_SMLF-x".
+            "1750000000_SMLF-y_SMLF-x.mdb.wlc",
+            "_SMLF-x.mdb.wlc",
+            "-1_SMLF-x.mdb.wlc",
+            "copy of 1750000000_SMLF-x.mdb.wlc",
+        ] {
+            assert_eq!(other(file), None, "{file}");
+        }
+    }
 }

@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 use corkboard::classic::Dialect;
 use corkboard::{ErrorKind, Space, board};
 
-use super::{TURN, Which, passes, watch};
+use super::{Complaints, TURN, Which, passes, watch};
 use crate::commands::{parse_bytes, put, watch as board_watch};
 use crate::exit::{Failure, Outcome, complain};
 use crate::waiting::{Requests, Woken};
@@ -13,8 +15,10 @@ use crate::waiting::{Requests, Woken};
 /// for the creation of what it reads, and creates what it writes if absent.
 ///
 /// What cannot be carried is reported, and bridge goes on: content that does not match its
-/// checksum, or is too long for the other side. It ends with exit status 1 when one side is
-/// removed.
+/// checksum, or is too long for the other side. What cannot be carried yet is reported once, and
+/// tried again until it is carried or a newer value takes its place: because other programs hold
+/// the block's lock, another writer holds the board, or there is no memory. It ends with exit
+/// status 1 when one side is removed.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -37,6 +41,9 @@ pub struct Arguments {
     count: Option<u64>,
 }
 
+/// How long to wait before trying again to carry a value.
+const RETRY: Duration = Duration::from_millis(50);
+
 pub fn run(arguments: Arguments) -> Outcome {
     let space = Space::user()?;
     match arguments.reverse {
@@ -53,20 +60,42 @@ fn to_board(space: &Space, arguments: &Arguments) -> Outcome {
     let room = reader.capacity()?;
     let (mut writer, _) = put::open(space, &arguments.board, arguments.capacity, room)?;
     let (mut value, mut carried) = (Vec::new(), 0);
+    let mut complaints = Complaints::default();
+    // What could not be carried yet.
+    let mut pending: Option<Vec<u8>> = None;
     while arguments.count.is_none_or(|count| carried < count) {
-        match reader.wait(&mut value, None) {
-            Ok(false) => continue,
-            Ok(true) => {}
+        let patience = pending.as_ref().map(|_| RETRY);
+        let is_new = match reader.wait(&mut value, patience) {
+            Ok(is_new) => is_new,
             Err(error) if passes(&error) => {
-                complain(&error.to_string());
+                complaints.say(&error);
                 continue;
             }
             Err(error) if error.kind() == ErrorKind::Removed => return Err(which.removed()),
             Err(error) => return Err(error.into()),
+        };
+        if is_new {
+            complaints.forget();
+            pending = None;
         }
-        match writer.publish(&value) {
-            Ok(_) => carried += 1,
-            Err(error) => go_on_after(error, || board_removed(&arguments.board))?,
+        let Some(next) = is_new.then_some(&value).or(pending.as_ref()) else {
+            continue;
+        };
+        match writer.publish(next) {
+            Ok(_) => {
+                carried += 1;
+                pending = None;
+            }
+            Err(error) => {
+                let may_succeed = is_for_now(&error);
+                let is_told = pending.is_some();
+                go_on_after(error, is_told, || board_removed(&arguments.board))?;
+                if !may_succeed {
+                    pending = None;
+                } else if is_new {
+                    pending = Some(std::mem::take(&mut value));
+                }
+            }
         }
     }
     Ok(())
@@ -88,30 +117,57 @@ fn to_block(space: &Space, arguments: &Arguments) -> Outcome {
     let requests = Requests::new()?;
     let news = reader.notifier()?;
     let mut carried = 0;
+    // What could not be carried yet.
+    let mut pending: Option<Vec<u8>> = None;
     while arguments.count.is_none_or(|count| carried < count) {
-        match reader.wait(Some(std::time::Duration::ZERO)) {
-            Ok(None) => match requests.wait(&mut reader, &news, false)? {
-                Woken::News => news.clear()?,
-                Woken::OutputGone => {}
-                Woken::Request => {
-                    drop(news);
-                    drop(reader);
-                    return requests.obey();
-                }
+        let next = match reader.wait(Some(Duration::ZERO)) {
+            Ok(Some(snapshot)) => {
+                // Not the slot itself, which the board's writer may need meanwhile.
+                (snapshot.to_vec(), false)
+            }
+            Ok(None) => match pending.take() {
+                Some(value) => (value, true),
+                None => match requests.wait(&mut reader, &news, false)? {
+                    Woken::News => {
+                        news.clear()?;
+                        continue;
+                    }
+                    Woken::OutputGone => continue,
+                    Woken::Request => {
+                        drop(news);
+                        drop(reader);
+                        return requests.obey();
+                    }
+                },
             },
-            Ok(Some(snapshot)) => match writer.write_timeout(&snapshot, TURN) {
-                Ok(true) => carried += 1,
-                // Newer values may come meanwhile; this one is lost to the block.
-                Ok(false) => complain(&format!(
-                    "classic block {:?} is locked by another program; value {} was not carried",
-                    which.name,
-                    snapshot.sequence()
-                )),
-                Err(error) => go_on_after(error, || which.removed())?,
-            },
-            Err(error) if error.kind() == ErrorKind::Corrupt => complain(&error.to_string()),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                complain(&error.to_string());
+                continue;
+            }
             Err(error) if error.kind() == ErrorKind::Removed => return Err(board_removed(board)),
             Err(error) => return Err(error.into()),
+        };
+        let (value, is_told) = next;
+        match writer.write_timeout(&value, TURN) {
+            Ok(true) => {
+                carried += 1;
+                pending = None;
+            }
+            Ok(false) => {
+                if !is_told {
+                    complain(&format!(
+                        "classic block {:?} is locked by another program; trying again",
+                        which.name
+                    ));
+                }
+                pending = Some(value);
+            }
+            Err(error) => {
+                let may_succeed = is_for_now(&error);
+                go_on_after(error, is_told, || which.removed())?;
+                pending = may_succeed.then_some(value);
+                std::thread::sleep(RETRY);
+            }
         }
     }
     Ok(())
@@ -121,18 +177,26 @@ fn board_removed(name: &str) -> Failure {
     Failure::Negative(format!("board {name:?} was removed"))
 }
 
-/// Reports what keeps only this value from being carried; anything else is the end.
-fn go_on_after(error: corkboard::Error, removed: impl FnOnce() -> Failure) -> Outcome {
+/// Whether the same value can be carried later.
+fn is_for_now(error: &corkboard::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NoSpace | ErrorKind::WriterExists)
+}
+
+/// Reports what keeps only this value from being carried, unless that was told; anything else is
+/// the end.
+fn go_on_after(
+    error: corkboard::Error,
+    is_told: bool,
+    removed: impl FnOnce() -> Failure,
+) -> Outcome {
     match error.kind() {
-        ErrorKind::TooLarge | ErrorKind::NoSpace | ErrorKind::WriterExists => {
-            complain(&error.to_string());
-            Ok(())
-        }
-        ErrorKind::Removed => Err(removed()),
-        _ if passes(&error) => {
-            complain(&error.to_string());
-            Ok(())
-        }
-        _ => Err(error.into()),
+        ErrorKind::Removed => return Err(removed()),
+        ErrorKind::TooLarge => {}
+        _ if is_for_now(&error) || passes(&error) => {}
+        _ => return Err(error.into()),
     }
+    if !is_told {
+        complain(&error.to_string());
+    }
+    Ok(())
 }

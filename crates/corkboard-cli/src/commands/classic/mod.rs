@@ -12,7 +12,7 @@ use corkboard::classic::{self, Dialect, Options};
 use corkboard::{ErrorKind, Space};
 use serde::Serialize;
 
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Failure, Outcome, complain};
 use crate::output::{print, print_json, print_value};
 use crate::value::{encode, hexdump};
 
@@ -65,8 +65,8 @@ struct Which {
     /// The library's version; recognised when not given.
     #[arg(long, value_enum)]
     dialect: Option<DialectName>,
-    /// When the system was started, in seconds, as dialect current puts it before the names of its
-    /// lock files.
+    /// When the system was started, in seconds since 1970 of the local time, as dialect current
+    /// puts it before the names of its lock files.
     #[arg(long, value_name = "SECONDS")]
     boot_time: Option<u64>,
 }
@@ -104,7 +104,7 @@ impl Which {
     }
 
     fn options(&self, dialect: Dialect) -> Options {
-        let options = Options::new(dialect);
+        let options = Options::new(dialect).timeout(TURN);
         match self.boot_time {
             Some(seconds) => options.boot_time(seconds),
             None => options,
@@ -194,4 +194,29 @@ fn passes(error: &corkboard::Error) -> bool {
         error.kind(),
         ErrorKind::Corrupt | ErrorKind::Damaged | ErrorKind::NotFound
     )
+}
+
+/// How long to leave a flawed block alone.
+const RESPITE: Duration = Duration::from_millis(20);
+
+/// What is wrong with a block, told once until that is another thing.
+#[derive(Default)]
+struct Complaints(Option<String>);
+
+impl Complaints {
+    /// Says it, unless it was said last, and pauses: not every error is one that a reader waits
+    /// for the end of by itself.
+    fn say(&mut self, error: &corkboard::Error) {
+        let message = error.to_string();
+        if self.0.as_ref() != Some(&message) {
+            complain(&message);
+            self.0 = Some(message);
+        }
+        std::thread::sleep(RESPITE);
+    }
+
+    /// All is well again.
+    fn forget(&mut self) {
+        self.0 = None;
+    }
 }

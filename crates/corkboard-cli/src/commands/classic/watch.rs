@@ -4,7 +4,7 @@ use std::time::Duration;
 use corkboard::classic::Reader;
 use corkboard::{ErrorKind, Space};
 
-use super::{Form, Which, passes};
+use super::{Complaints, Form, Which, passes};
 use crate::exit::{Failure, Outcome, complain};
 use crate::waiting::is_output_gone;
 
@@ -45,16 +45,18 @@ pub fn run(arguments: Arguments) -> Outcome {
         return Ok(());
     };
     let (mut value, mut shown) = (Vec::new(), 0);
+    let mut complaints = Complaints::default();
     while arguments.count.is_none_or(|count| shown < count) {
         match reader.wait(&mut value, Some(PATIENCE)) {
             Ok(false) if is_output_gone()? => break,
             Ok(false) => {}
             Ok(true) => {
+                complaints.forget();
                 let (form, dialect) = (&arguments.form, reader.dialect());
                 form.show(which, dialect, &value, arguments.lines)?;
                 shown += 1;
             }
-            Err(error) if passes(&error) => complain(&error.to_string()),
+            Err(error) if passes(&error) => complaints.say(&error),
             Err(error) if error.kind() == ErrorKind::Removed => return Err(which.removed()),
             Err(error) => return Err(error.into()),
         }
