@@ -42,7 +42,7 @@
 //! # Platforms
 //! Linux 5.14 or later, objects on tmpfs; Windows 10 or later, 64 bits, where an object lives as
 //! long as some process has it open: see [`Space::keep`].
-//! Elsewhere it compiles, and opening a space or a lock file is `Unsupported`.
+//! Elsewhere it compiles, without `classic`, and opening a space or a lock file is `Unsupported`.
 
 #![cfg_attr(
     not(any(target_os = "linux", windows)),
@@ -56,6 +56,7 @@
 
 pub mod board;
 mod buffer;
+#[cfg(any(target_os = "linux", windows))]
 pub mod classic;
 mod clock;
 mod doctor;

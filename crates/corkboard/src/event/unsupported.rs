@@ -9,6 +9,7 @@ use super::Reset;
 use crate::error::Result;
 use crate::object::Identity;
 use crate::space::Space;
+use crate::sys::file::File;
 use crate::unsupported::unsupported;
 use crate::wait::sealed::Sleeper;
 
