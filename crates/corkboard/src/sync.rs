@@ -23,3 +23,18 @@ pub(crate) fn store_and_fence(word: &AtomicU64, value: u64) {
         fence(Ordering::SeqCst);
     }
 }
+
+/// Stores bytes word by word, for somebody may be copying what was there. The last word is filled
+/// up with zeros.
+#[inline]
+pub(crate) fn store_bytes(to: &[AtomicU64], bytes: &[u8]) {
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (to, word) in to.iter().zip(words) {
+        to.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+    }
+    if !tail.is_empty() {
+        let mut last = [0; 8];
+        last[..tail.len()].copy_from_slice(tail);
+        to[words.len()].store(u64::from_ne_bytes(last), Ordering::Relaxed);
+    }
+}

@@ -5,6 +5,8 @@
 #![cfg(target_os = "linux")]
 
 mod common;
+#[path = "common/random.rs"]
+mod random;
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -17,6 +19,7 @@ use common::{Scratch, until};
 use corkboard::classic::{self, Dialect, Event, Options, Reader, Reset, Writer};
 use corkboard::integrity::crc64;
 use corkboard::{ErrorKind, Space};
+use random::{Random, check_value};
 
 const NAME: &str = "x";
 const ALL: [Dialect; 3] = [Dialect::Seed, Dialect::Untailed, Dialect::Current];
@@ -799,40 +802,6 @@ fn events_are_those_of_the_space() {
 const ACCESSES: u32 = 1_000;
 const CAPACITY: usize = 200;
 
-/// A source of numbers that differ from process to process.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        let factor = 6_364_136_223_846_793_005;
-        self.0 = self.0.wrapping_mul(factor).wrapping_add(1);
-        (self.0 >> 33) % limit
-    }
-
-    /// Nothing, or bytes with their checksum at the end.
-    fn value(&mut self) -> Vec<u8> {
-        let len = match self.below(8) {
-            0 => [0, CAPACITY][self.below(2) as usize],
-            _ => self.below(CAPACITY as u64 + 1) as usize,
-        };
-        let Some(len) = len.checked_sub(8) else {
-            return Vec::new();
-        };
-        let mut value: Vec<u8> = (0..len).map(|_| self.below(256) as u8).collect();
-        let sum = crc64(&value, 0);
-        value.extend(sum.to_le_bytes());
-        value
-    }
-}
-
-fn check(value: &[u8]) {
-    let Some((bytes, sum)) = value.split_last_chunk::<8>() else {
-        assert!(value.is_empty(), "mismatch");
-        return;
-    };
-    assert_eq!(crc64(bytes, 0).to_le_bytes(), *sum, "mismatch");
-}
-
 /// Not a test of its own: the part of the processes below.
 #[test]
 fn child_plays_its_part() {
@@ -852,13 +821,13 @@ fn child_plays_its_part() {
     if part.ends_with("writer") {
         let mut writer = Writer::open(&space, NAME, Dialect::Seed).unwrap();
         for _ in 0..rounds {
-            writer.write(&random.value()).unwrap();
+            writer.write(&random.value(CAPACITY)).unwrap();
         }
     } else {
         let mut reader = Reader::open(&space, NAME, Dialect::Seed).unwrap();
         for _ in 0..rounds {
             match reader.read() {
-                Ok(value) => check(&value),
+                Ok(value) => check_value(&value),
                 // Only where writers are killed half-way.
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
@@ -889,7 +858,7 @@ fn ten_writers_and_ten_readers_access_one_block_a_thousand_times_each() {
     for mut child in children {
         assert!(child.wait().unwrap().success());
     }
-    check(&writer.read().unwrap());
+    check_value(&writer.read().unwrap());
 }
 
 #[test]
@@ -912,11 +881,15 @@ fn killed_processes_keep_nobody_out_and_what_they_leave_is_told() {
         match reader.read_timeout(&mut value, PATIENCE) {
             Ok(in_time) => {
                 assert!(in_time);
-                check(&value);
+                check_value(&value);
             }
             Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}"),
         }
-        assert!(writer.write_timeout(&random.value(), PATIENCE).unwrap());
+        assert!(
+            writer
+                .write_timeout(&random.value(CAPACITY), PATIENCE)
+                .unwrap()
+        );
         children.push((part, start(part, &scratch)));
     }
     for (_, mut child) in children {

@@ -5,14 +5,17 @@
 //! than shows nothing.
 #![cfg(windows)]
 
+#[path = "common/random.rs"]
+mod random;
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use corkboard::classic::{self, Dialect, Event, Options, Reader, Reset, Writer};
-use corkboard::integrity::crc64;
 use corkboard::{ErrorKind, Space};
+use random::{Random, check_value};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const ALL: [Dialect; 3] = [Dialect::Seed, Dialect::Untailed, Dialect::Current];
@@ -274,7 +277,7 @@ fn ten_writers_and_ten_readers_of_both_sides_access_one_block_a_thousand_times_e
             let (code, said) = other.end();
             assert_eq!(code, Some(0), "{said}");
         }
-        check(&keeper.read().unwrap());
+        check_value(&keeper.read().unwrap());
     }
 }
 
@@ -462,11 +465,11 @@ fn killed_writers_and_readers_of_both_sides_keep_nobody_out() {
         let index = random.below(4) as usize;
         let fresh = begin(index);
         std::mem::replace(&mut others[index], fresh).kill();
-        assert!(writer.write_timeout(&random.value(), PATIENCE).unwrap());
+        assert!(writer.write_timeout(&random.value(200), PATIENCE).unwrap());
         match reader.read_timeout(&mut buffer, PATIENCE) {
             Ok(in_time) => {
                 assert!(in_time);
-                check(&buffer);
+                check_value(&buffer);
             }
             Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}"),
         }
@@ -637,40 +640,6 @@ fn events_are_the_system_s_own() {
     assert!(same.wait(None).unwrap() && same.wait(None).unwrap());
 }
 
-/// A source of numbers that differ from process to process.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        let factor = 6_364_136_223_846_793_005;
-        self.0 = self.0.wrapping_mul(factor).wrapping_add(1);
-        (self.0 >> 33) % limit
-    }
-
-    /// As the double makes them: nothing, or bytes with their checksum at the end.
-    fn value(&mut self) -> Vec<u8> {
-        let len = match self.below(8) {
-            0 => [0, 200][self.below(2) as usize],
-            _ => self.below(201) as usize,
-        };
-        let Some(len) = len.checked_sub(8) else {
-            return Vec::new();
-        };
-        let mut value: Vec<u8> = (0..len).map(|_| self.below(256) as u8).collect();
-        let sum = crc64(&value, 0);
-        value.extend(sum.to_le_bytes());
-        value
-    }
-}
-
-fn check(value: &[u8]) {
-    let Some((bytes, sum)) = value.split_last_chunk::<8>() else {
-        assert!(value.is_empty(), "mismatch");
-        return;
-    };
-    assert_eq!(crc64(bytes, 0).to_le_bytes(), *sum, "mismatch");
-}
-
 /// Not a test of its own: our part in the tests above.
 #[test]
 fn child_plays_its_part() {
@@ -696,7 +665,7 @@ fn child_plays_its_part() {
         "writer" => {
             let mut writer = Writer::open(&space, &name, dialect).unwrap();
             for _ in 0..rounds {
-                writer.write(&random.value()).unwrap();
+                writer.write(&random.value(200)).unwrap();
             }
         }
         "long writer" => {
@@ -709,7 +678,7 @@ fn child_plays_its_part() {
             let mut reader = Reader::open(&space, &name, dialect).unwrap();
             for _ in 0..rounds {
                 match reader.read() {
-                    Ok(value) => check(&value),
+                    Ok(value) => check_value(&value),
                     // Only where writers are killed half-way.
                     Err(error) => {
                         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");

@@ -4,6 +4,8 @@
 //! writers be in, nor a writer and a reader; the next one comes in, and no signal stays unheard.
 
 mod common;
+#[path = "common/random.rs"]
+mod random;
 #[path = "common/witness.rs"]
 mod witness;
 
@@ -18,6 +20,7 @@ use corkboard::board::{Options, Reader, WriterMode};
 use corkboard::event::{Event, Reset};
 use corkboard::lock::{self, RwLock, State};
 use corkboard::{Kind, Space, integrity};
+use random::Random;
 use witness::{Place, Witness};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,19 +31,6 @@ fn kills() -> u32 {
     match std::env::var("CORKBOARD_TEST_KILLS") {
         Ok(count) => count.parse().expect("a number of kills"),
         Err(_) => 200,
-    }
-}
-
-/// A source of numbers that differ from run to run of the loop, not of the test.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) % limit
     }
 }
 

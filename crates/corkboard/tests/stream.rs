@@ -6,8 +6,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use common::Scratch;
+#[cfg(unix)]
+use corkboard::Space;
 use corkboard::stream::{From, Integrity, Options, Overflow, Producer, ProducerMode, Subscriber};
-use corkboard::{ErrorKind, Kind, Space};
+use corkboard::{ErrorKind, Kind};
 use proptest::prelude::*;
 
 const LONG: Option<Duration> = Some(Duration::from_secs(60));

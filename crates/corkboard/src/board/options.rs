@@ -202,7 +202,8 @@ impl Options {
         if let Some(of) = self.value_type {
             of.check_geometry(geometry, name)?;
         }
-        let [found_readers, found_writers] = [0o4, 0o2].map(|bit| who_may(files.facts.mode, bit));
+        let [found_readers, found_writers] =
+            [0o4, 0o2].map(|bit| Access::of_mode(files.facts.mode, bit));
         // Whoever may write may read.
         let writers = self.writers.unwrap_or(found_writers);
         let readers = self.readers.map(|readers| readers.max(writers));
@@ -222,14 +223,5 @@ impl Options {
                 cause,
             )),
         }
-    }
-}
-
-/// Whom a file's mode gives the permission `bit` (as for others).
-fn who_may(mode: u32, bit: u32) -> Access {
-    match mode {
-        _ if mode & bit != 0 => Access::Everyone,
-        _ if mode & bit << 3 != 0 => Access::Group,
-        _ => Access::Owner,
     }
 }

@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use super::attached::{Attached, Descriptor, HEAD};
 use super::layout::{BESIDE_LEN, SMALL_SLOTS, STAMP};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, store_bytes};
 
 /// Where the slots are.
 ///
@@ -133,13 +133,5 @@ impl<'a> SmallSlot<'a> {
 /// Stores fewer bytes than a line has. Apart, so that whole lines need fewer registers.
 #[inline(never)]
 fn fill_rest(to: &[AtomicU64], rest: &[u8]) {
-    let (words, tail) = rest.as_chunks::<8>();
-    for (to, word) in to.iter().zip(words) {
-        to.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
-    }
-    if !tail.is_empty() {
-        let mut last = [0; 8];
-        last[..tail.len()].copy_from_slice(tail);
-        to[words.len()].store(u64::from_ne_bytes(last), Ordering::Relaxed);
-    }
+    store_bytes(to, rest);
 }

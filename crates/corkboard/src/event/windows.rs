@@ -60,11 +60,7 @@ impl Shared {
         } = FILE.open(space, name, Protection::ReadWrite)?;
         let reset = Reset::from_header(&header, name)?;
         let mapping = FILE.map(&file, Generation).map_err(failed)?;
-        let access = match facts.mode {
-            mode if mode & 0o002 != 0 => Access::Everyone,
-            mode if mode & 0o020 != 0 => Access::Group,
-            _ => Access::Owner,
-        };
+        let access = Access::of_mode(facts.mode, 0o2);
         let system_name = system_name(space, name, file.is_global());
         let event = open_event(&system_name, reset, access).map_err(failed)?;
         let is_manual = query(&event).map_err(failed)?.kind == Basic::MANUAL;

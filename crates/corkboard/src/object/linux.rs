@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::header::{HEADER_LEN, Header, STATE, STATE_LIVE, STATE_REMOVED};
 use crate::hook;
 use crate::name;
-use crate::space::{Access, Kind, Space};
+use crate::space::{Kind, Space};
 use crate::sync::Ordering;
 use crate::sys::file::{Facts, File};
 use crate::sys::map::{Mapping, Protection};
@@ -237,13 +237,12 @@ pub(crate) fn open_file(
 }
 
 /// Fills a new file.
-/// Fills a new file.
 pub(crate) fn write_new_file(file: &OwnedFd, new: &NewFile) -> std::result::Result<(), Errno> {
     fs::ftruncate(file, new.len as u64)?;
     fs::fallocate(file, FallocateFlags::empty(), 0, new.allocated as u64)?;
     rustix::io::pwrite(file, &new.header, 0)?;
     rustix::io::pwrite(file, &STATE_LIVE.to_ne_bytes(), STATE as u64)?;
-    let mode = mode_bits(new.writers, 0o6) | mode_bits(new.readers, 0o4);
+    let mode = new.writers.mode_bits(0o6) | new.readers.mode_bits(0o4);
     fs::fchmod(file, Mode::from_raw_mode(mode))
 }
 
@@ -253,15 +252,6 @@ pub(crate) const NEW_FILE: OFlags = OFlags::RDWR
     .union(OFlags::EXCL)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
-
-/// The permission bits in `bits` (as for others), for everyone whom `access` lets in.
-pub(crate) fn mode_bits(access: Access, bits: u32) -> u32 {
-    match access {
-        Access::Owner => bits << 6,
-        Access::Group => bits << 6 | bits << 3,
-        Access::Everyone => bits << 6 | bits << 3 | bits,
-    }
-}
 
 /// Refuses what is on a disk.
 pub(crate) fn require_memory(fd: impl AsFd, object: &str) -> Result<()> {

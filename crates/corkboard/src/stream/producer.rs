@@ -19,7 +19,7 @@ use crate::mutex::{self, Outcome};
 use crate::object::{self, Removal};
 use crate::participants::{Table, lock_byte};
 use crate::space::{Kind, Space};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, store_bytes};
 use crate::sys::barrier::{self, Side};
 use crate::sys::map::Protection;
 use crate::sys::process::no_fork;
@@ -412,7 +412,7 @@ impl Producer {
         let mut word = len as u64;
         let crc = match record {
             Record::Bytes(bytes) if footprint == 0 => {
-                fill(&cell[HEAD..], bytes);
+                store_bytes(&cell[HEAD..], bytes);
                 ring.checksum(bytes)
             }
             Record::Bytes(bytes) => {
@@ -592,20 +592,6 @@ impl Producer {
         lock::unlock(&file, byte).map_err(failed)?;
         drop((file, no_fork));
         Ok(true)
-    }
-}
-
-/// Copies a short payload to a cell, word by word: a subscriber may be copying what was there.
-#[inline]
-fn fill(to: &[AtomicU64], bytes: &[u8]) {
-    let (words, tail) = bytes.as_chunks::<8>();
-    for (to, word) in to.iter().zip(words) {
-        to.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
-    }
-    if !tail.is_empty() {
-        let mut last = [0; 8];
-        last[..tail.len()].copy_from_slice(tail);
-        to[words.len()].store(u64::from_ne_bytes(last), Ordering::Relaxed);
     }
 }
 

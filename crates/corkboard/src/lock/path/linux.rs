@@ -12,7 +12,7 @@ use super::super::bells::Bell;
 use super::super::layout::LISTENERS;
 use super::{AtPath, object};
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::{FOUND_FILE, NEW_FILE, identity, mode_bits};
+use crate::object::{FOUND_FILE, NEW_FILE, identity};
 use crate::sys::file::File;
 use crate::sys::lock;
 use crate::sys::map::{Inheritance, Mapping, Protection};
@@ -191,7 +191,7 @@ fn create_whole(path: &Path, access: Access) -> std::result::Result<OwnedFd, Err
         rustix::io::pwrite(&file, PAGE, 0)?;
         fs::ftruncate(&file, PAGE_LEN as u64)?;
     }
-    fs::fchmod(&file, Mode::from_raw_mode(mode_bits(access, 0o6)))?;
+    fs::fchmod(&file, Mode::from_raw_mode(access.mode_bits(0o6)))?;
     let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
     fs::linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)?;
     Ok(file)
@@ -201,7 +201,7 @@ fn create_whole(path: &Path, access: Access) -> std::result::Result<OwnedFd, Err
 fn create_empty(path: &Path, access: Access) -> std::result::Result<OwnedFd, Errno> {
     let file = fs::openat(CWD, path, NEW_FILE, Mode::from_raw_mode(0o600))?;
     if access != Access::Owner {
-        fs::fchmod(&file, Mode::from_raw_mode(mode_bits(access, 0o6)))?;
+        fs::fchmod(&file, Mode::from_raw_mode(access.mode_bits(0o6)))?;
     }
     Ok(file)
 }

@@ -14,7 +14,7 @@ pub(crate) fn wall() -> u64 {
     let mut time = FILETIME::default();
     // SAFETY: fills in `time`.
     unsafe { GetSystemTimePreciseAsFileTime(&raw mut time) };
-    since_1970(time)
+    of_filetime(time)
 }
 
 /// As [`wall`], by a clock that is quick to read and advances every some milliseconds.
@@ -23,11 +23,15 @@ pub(crate) fn wall_coarse() -> u64 {
     let mut time = FILETIME::default();
     // SAFETY: fills in `time`.
     unsafe { GetSystemTimeAsFileTime(&raw mut time) };
-    since_1970(time)
+    of_filetime(time)
 }
 
-fn since_1970(time: FILETIME) -> u64 {
-    let units = u64::from(time.dwHighDateTime) << 32 | u64::from(time.dwLowDateTime);
+fn of_filetime(time: FILETIME) -> u64 {
+    since_1970(u64::from(time.dwHighDateTime) << 32 | u64::from(time.dwLowDateTime))
+}
+
+/// What the system counts from 1601 on, in 100 nanoseconds.
+pub(super) fn since_1970(units: u64) -> u64 {
     units.saturating_sub(TO_1970).saturating_mul(100)
 }
 

@@ -18,7 +18,7 @@ use super::super::map::Protection;
 use super::park::{LOT_LEN, Lot};
 use super::section::{self, Section, View, copy_shared};
 use super::security::{self, Descriptor};
-use super::{Errno, owned};
+use super::{Errno, clock, owned};
 use crate::space::Access;
 
 const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
@@ -201,7 +201,6 @@ impl File {
         if status == 0 {
             return Err(Errno::last());
         }
-        // In 100 nanoseconds since 1601.
         let changed = u64::try_from(basic.ChangeTime).unwrap_or(0);
         let (identity, len, allocated, mode) = match &self.part {
             Some(part) => {
@@ -226,9 +225,7 @@ impl File {
             allocated,
             mode,
             is_linked: true,
-            changed_ns: changed
-                .saturating_sub(116_444_736_000_000_000)
-                .saturating_mul(100),
+            changed_ns: clock::since_1970(changed),
             is_owner_trusted: security::is_owner_trusted(self.disk.as_handle()),
         })
     }
@@ -442,17 +439,12 @@ impl Record {
             Protection::ReadWrite => section::WRITE,
         };
         let name = self.section_name(part);
-        let bits = |access: Access, bits: u32| match access {
-            Access::Owner => bits << 6,
-            Access::Group => bits << 6 | bits << 3,
-            Access::Everyone => bits << 6 | bits << 3 | bits,
-        };
         Ok(Part {
             index: index as u64,
             identity: self.identity,
             is_global: self.is_global,
             len: part.len,
-            mode: bits(part.writers, 0o6) | bits(part.readers, 0o4),
+            mode: part.writers.mode_bits(0o6) | part.readers.mode_bits(0o4),
             section: Arc::new(Section::open(&name, rights)?),
             lot: open_lot(&name),
             keepers,
