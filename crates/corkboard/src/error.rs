@@ -4,7 +4,8 @@ use std::fmt;
 
 /// What went wrong, for programs to act on.
 ///
-/// A time-out is never an error; operations with a time limit return `None` or `false`.
+/// A time-out is never an error; operations with a time limit return `None` or `false`. Only a call
+/// has a deadline, beyond which there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -41,6 +42,10 @@ pub enum ErrorKind {
     Lagged,
     /// The process at the other end is gone.
     PeerGone,
+    /// The process at the other end answered with an error.
+    Failed,
+    /// A call's deadline passed.
+    TimedOut,
     /// The object was removed while this handle was attached to it.
     Removed,
     /// The handle was made before a `fork` and is now used in the child.
@@ -72,6 +77,8 @@ impl ErrorKind {
             Self::Conflict => "conflict",
             Self::Lagged => "lagged",
             Self::PeerGone => "peer-gone",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed-out",
             Self::Removed => "removed",
             Self::Forked => "forked",
             Self::Unsupported => "unsupported",
@@ -97,6 +104,7 @@ struct Details {
     cause: String,
     source: Option<std::io::Error>,
     missed: u64,
+    failure: Option<(i32, String)>,
 }
 
 /// The result of every operation of this crate.
@@ -117,6 +125,7 @@ impl Error {
             cause: cause.into(),
             source: None,
             missed: 0,
+            failure: None,
         }))
     }
 
@@ -181,6 +190,22 @@ impl Error {
     /// Of a [`Lagged`](ErrorKind::Lagged) subscriber: how many records it missed; otherwise 0.
     pub fn missed(&self) -> u64 {
         self.0.missed
+    }
+
+    /// A server answered with an error.
+    #[cold]
+    pub(crate) fn failed(object: impl Into<String>, code: i32, message: String) -> Self {
+        let cause = format!("the server answered with error {code}: {message}");
+        let mut error = Self::new(ErrorKind::Failed, "make", object, cause);
+        error.0.failure = Some((code, message));
+        error
+    }
+
+    /// Of a call that the server answered with an error ([`Failed`](ErrorKind::Failed)): the error's
+    /// code and message.
+    pub fn failure(&self) -> Option<(i32, &str)> {
+        let (code, message) = self.0.failure.as_ref()?;
+        Some((*code, message))
     }
 
     /// What went wrong, for programs to act on.

@@ -8,6 +8,7 @@
 //! | [lock] | who may do something now: many readers or one writer |
 //! | [event] | that something happened: others wait for it |
 //! | [stream] | everything that was said: producers append, every subscriber gets each record |
+//! | [call] | a question and its answer: clients ask, a server replies |
 //! | [classic] | the block of the Windows C++ library that inspired this, to mix old and new |
 //!
 //! [`wait::any`] waits for several of them at once.
@@ -54,8 +55,10 @@
     )
 )]
 
+mod attachment;
 pub mod board;
 mod buffer;
+pub mod call;
 #[cfg(any(target_os = "linux", windows))]
 pub mod classic;
 mod clock;

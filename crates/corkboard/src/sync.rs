@@ -24,6 +24,16 @@ pub(crate) fn store_and_fence(word: &AtomicU64, value: u64) {
     }
 }
 
+/// A full fence, right behind an exchange.
+#[inline]
+pub(crate) fn fence_behind_exchange() {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    // The exchange is one on this processor, see `store_and_fence`.
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    fence(Ordering::SeqCst);
+}
+
 /// Stores bytes word by word, for somebody may be copying what was there. The last word is filled
 /// up with zeros.
 #[inline]

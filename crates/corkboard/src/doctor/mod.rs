@@ -223,7 +223,7 @@ impl Space {
                 Kind::Lock => self.examine_lock(entry.name(), &mut findings),
                 Kind::Event => self.examine_event(entry.name(), &mut findings),
                 // Nothing of a dead participant stays that the next one does not clear.
-                Kind::Stream => {}
+                Kind::Stream | Kind::Call => {}
             }
         }
         self.examine_surroundings(&mut findings)?;

@@ -8,6 +8,7 @@ pub(crate) const FILE: Single = Single {
     kind: Kind::Event,
     role: 5,
     len: 4096,
+    allocated: 4096,
 };
 
 /// The header's own word that says what ends a signal.

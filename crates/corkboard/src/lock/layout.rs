@@ -17,6 +17,7 @@ pub(crate) const FILE: Single = Single {
     kind: Kind::Lock,
     role: 4,
     len: SHAPE.mapped_len,
+    allocated: SHAPE.mapped_len,
 };
 
 /// Not 0 while a writer may have the gate.

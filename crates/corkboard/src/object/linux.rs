@@ -151,7 +151,7 @@ pub(crate) struct Kept;
 fn main_file(kind: Kind, name: &str) -> String {
     match kind {
         Kind::Board => format!("{}/data", file_name(kind, name)),
-        Kind::Lock | Kind::Event | Kind::Stream => file_name(kind, name),
+        Kind::Lock | Kind::Event | Kind::Stream | Kind::Call => file_name(kind, name),
     }
 }
 

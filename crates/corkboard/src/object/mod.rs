@@ -148,6 +148,8 @@ pub(crate) struct Single {
     pub(crate) role: u64,
     /// The file's length in bytes.
     pub(crate) len: usize,
+    /// The bytes at its beginning that have memory from the start.
+    pub(crate) allocated: usize,
 }
 
 /// An object of one file, open.
@@ -217,21 +219,21 @@ impl Single {
             name: MAIN_FILE,
             header: header.encode(),
             len: self.len,
-            allocated: self.len,
+            allocated: self.allocated,
             writers: access,
             readers: access,
         };
         create_single(space, self.kind, name, file)
     }
 
-    /// Maps the file for writing, with memory behind all of it: somebody may have made holes in
-    /// it.
+    /// Maps the file for writing, with memory behind what had some from the start: somebody may
+    /// have made holes in it.
     pub(crate) fn map(
         self,
         file: &File,
         generation: Generation,
     ) -> std::result::Result<Mapping, Errno> {
-        file.allocate(self.len)?;
+        file.allocate(self.allocated)?;
         let (writable, inherit) = (Protection::ReadWrite, Inheritance::Child);
         Mapping::new(file, self.len, writable, inherit, generation)
     }

@@ -15,7 +15,7 @@ impl Kind {
     pub(crate) fn file_type(self) -> FileType {
         match self {
             Self::Board => FileType::Directory,
-            Self::Lock | Self::Event | Self::Stream => FileType::RegularFile,
+            Self::Lock | Self::Event | Self::Stream | Self::Call => FileType::RegularFile,
         }
     }
 }

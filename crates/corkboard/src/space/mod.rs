@@ -16,7 +16,7 @@ use crate::object::{self, Place, Removal};
 use crate::sys::Errno;
 #[cfg(not(any(target_os = "linux", windows)))]
 use crate::unsupported::space as platform;
-use crate::{event, lock, stream};
+use crate::{call, event, lock, stream};
 #[cfg(target_os = "linux")]
 use linux as platform;
 use platform::Trust;
@@ -77,11 +77,19 @@ pub enum Kind {
     Event,
     /// A named log of records.
     Stream,
+    /// Named requests and replies.
+    Call,
 }
 
 impl Kind {
     /// Every kind there is.
-    pub(crate) const ALL: [Self; 4] = [Self::Board, Self::Lock, Self::Event, Self::Stream];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Board,
+        Self::Lock,
+        Self::Event,
+        Self::Stream,
+        Self::Call,
+    ];
 
     pub(crate) fn suffix(self) -> &'static str {
         match self {
@@ -89,6 +97,7 @@ impl Kind {
             Self::Lock => ".lock",
             Self::Event => ".event",
             Self::Stream => ".stream",
+            Self::Call => ".call",
         }
     }
 }
@@ -100,6 +109,7 @@ impl fmt::Display for Kind {
             Self::Lock => "lock",
             Self::Event => "event",
             Self::Stream => "stream",
+            Self::Call => "call",
         })
     }
 }
@@ -310,6 +320,7 @@ impl Space {
             Kind::Lock => lock::remove(self, name, removal),
             Kind::Event => event::remove(self, name, removal),
             Kind::Stream => stream::remove(self, name, removal),
+            Kind::Call => call::remove(self, name, removal),
         }
     }
 }

@@ -103,10 +103,12 @@ impl Geometry {
 
     /// The stream's one file.
     pub(super) fn file(&self) -> Single {
+        let len = (self.arena() + self.capacity).next_multiple_of(PAGE);
         Single {
             kind: Kind::Stream,
             role: ROLE,
-            len: (self.arena() + self.capacity).next_multiple_of(PAGE),
+            len,
+            allocated: len,
         }
     }
 

@@ -290,6 +290,7 @@ pub(super) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
             kind: Kind::Stream,
             role: ROLE,
             len: 0,
+            allocated: 0,
         },
         |geometry| geometry.file(),
     );

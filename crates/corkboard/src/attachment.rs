@@ -1,0 +1,169 @@
+//! What every handle on an object of one file holds: the mapped file, and the means to find it
+//! again. No descriptor stays open.
+
+use std::sync::atomic::AtomicBool;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::header::{Header, STATE, STATE_LIVE};
+use crate::object::{self, Identity, Opened, Place, Single};
+use crate::space::{Kind, Space};
+use crate::sync::{AtomicU64, Ordering};
+use crate::sys::Errno;
+use crate::sys::file::{Facts, File};
+use crate::sys::map::{Inheritance, Mapping, Protection};
+use crate::sys::process::Generation;
+
+/// One object of one file, mapped.
+pub(crate) struct Attachment {
+    pub(crate) space: Space,
+    pub(crate) name: String,
+    pub(crate) mapping: Mapping,
+    pub(crate) generation: Generation,
+    pub(crate) protection: Protection,
+    pub(crate) facts: Facts,
+    single: Single,
+    /// Whether the last look at the object's path found the file gone.
+    is_deleted: AtomicBool,
+}
+
+/// Reads the header of an object whose length depends on what it says.
+pub(crate) fn header(space: &Space, kind: Kind, name: &str, role: u64) -> Result<Header> {
+    crate::name::check("open", name)?;
+    let object = object::label(kind, name);
+    let (_, _, header) = Place::open(space, kind, name)?.main_file(Protection::ReadOnly)?;
+    Header::decode(&header, role, "file", &object)
+}
+
+impl Attachment {
+    /// Opens and maps the object, if its header is still `expected`.
+    pub(crate) fn open(
+        space: &Space,
+        name: &str,
+        single: Single,
+        expected: &Header,
+        protection: Protection,
+    ) -> Result<Self> {
+        let object = object::label(single.kind, name);
+        let failed = |errno| Error::os("open", &object, errno);
+        let Opened {
+            file,
+            facts,
+            header,
+        } = single.open(space, name, protection)?;
+        if header != *expected {
+            // Removed meanwhile, and made anew.
+            return Err(failed(Errno::NOENT));
+        }
+        let generation = Generation::current().map_err(failed)?;
+        let mapping = match protection {
+            Protection::ReadWrite => single.map(&file, generation),
+            Protection::ReadOnly => {
+                let inherit = Inheritance::Child;
+                Mapping::new(&file, single.len, protection, inherit, generation)
+            }
+        };
+        let mapping = mapping.map_err(failed)?;
+        // Holes must not make touching it fail.
+        mapping
+            .populate(0, single.allocated, Protection::ReadOnly)
+            .map_err(failed)?;
+        Ok(Self {
+            space: space.clone(),
+            name: name.to_owned(),
+            mapping,
+            generation,
+            protection,
+            facts,
+            single,
+            is_deleted: AtomicBool::new(false),
+        })
+    }
+
+    /// Opens the file again, if the object's name still means it.
+    pub(crate) fn reopen(&self, operation: &'static str, protection: Protection) -> Result<File> {
+        match self.single.open(&self.space, &self.name, protection) {
+            Ok(opened) if opened.facts.identity == self.identity() => Ok(opened.file),
+            Ok(_) => Err(self.removed(operation)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.removed(operation)),
+            Err(error) => Err(error),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
+        self.mapping.word(offset)
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.facts.identity
+    }
+
+    /// Whether the object is still live and this process the one that attached.
+    #[inline]
+    pub(crate) fn is_usable(&self) -> bool {
+        self.generation.is_current()
+            && self.word(STATE).load(Ordering::Relaxed) == STATE_LIVE
+            && !self.is_deleted.load(Ordering::Relaxed)
+    }
+
+    /// Why the object is not usable, if it is not.
+    #[inline]
+    pub(crate) fn check_usable(&self, operation: &'static str) -> Result<()> {
+        if self.is_usable() {
+            return Ok(());
+        }
+        Err(self.unusable(operation))
+    }
+
+    #[cold]
+    fn unusable(&self, operation: &'static str) -> Error {
+        if self.generation.is_current() {
+            return self.removed(operation);
+        }
+        let cause = format!(
+            "this handle was made before a fork; open the {} anew in the child",
+            self.single.kind
+        );
+        self.error(ErrorKind::Forked, operation, cause)
+    }
+
+    /// Whether the file at the object's path is still the mapped one.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let kind = self.single.kind;
+        let is_in_place = object::is_in_place(&self.space, kind, &self.name, self.identity());
+        self.is_deleted.store(!is_in_place, Ordering::Relaxed);
+        is_in_place
+    }
+
+    pub(crate) fn check_in_place(&self, operation: &'static str) -> Result<()> {
+        if self.is_in_place() {
+            return Ok(());
+        }
+        Err(self.removed(operation))
+    }
+
+    pub(crate) fn object(&self) -> String {
+        object::label(self.single.kind, &self.name)
+    }
+
+    #[cold]
+    pub(crate) fn error(
+        &self,
+        kind: ErrorKind,
+        operation: &'static str,
+        cause: impl Into<String>,
+    ) -> Error {
+        Error::new(kind, operation, self.object(), cause)
+    }
+
+    #[cold]
+    fn removed(&self, operation: &'static str) -> Error {
+        let cause = "it was removed; open it anew";
+        self.error(ErrorKind::Removed, operation, cause)
+    }
+
+    #[cold]
+    pub(crate) fn failed(&self, operation: &'static str, errno: Errno) -> Error {
+        Error::os(operation, self.object(), errno)
+    }
+}
