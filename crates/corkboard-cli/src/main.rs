@@ -13,7 +13,9 @@ mod waiting;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
-use commands::{classic, completions, doctor, event, get, lock, ls, put, rm, stat, watch};
+use commands::{
+    classic, completions, doctor, event, get, lock, ls, publish, put, rm, stat, subscribe, watch,
+};
 
 /// Share values between processes at memory speed, and let them wait for each other.
 ///
@@ -31,6 +33,8 @@ Examples:
   corkboard watch weather --lines        print every new one
   corkboard lock printer -- lpr a.ps     run a command while nobody else does
   corkboard event wait ready             wait until somebody says so
+  seq 1000 | corkboard pub numbers       send each line to whoever subscribes
+  corkboard sub numbers                  print what is sent, from the oldest on
   corkboard demo                         see it survive kills"
 )]
 struct Arguments {
@@ -45,6 +49,10 @@ enum Command {
     Watch(watch::Arguments),
     Lock(lock::Arguments),
     Event(event::Arguments),
+    #[command(name = "pub")]
+    Publish(publish::Arguments),
+    #[command(name = "sub")]
+    Subscribe(subscribe::Arguments),
     Ls(ls::Arguments),
     Stat(stat::Arguments),
     Rm(rm::Arguments),
@@ -89,6 +97,8 @@ fn main() -> std::process::ExitCode {
         Command::Watch(arguments) => watch::run(arguments),
         Command::Lock(arguments) => lock::run(arguments),
         Command::Event(arguments) => event::run(arguments),
+        Command::Publish(arguments) => publish::run(arguments),
+        Command::Subscribe(arguments) => subscribe::run(arguments),
         Command::Ls(arguments) => ls::run(arguments),
         Command::Stat(arguments) => stat::run(arguments),
         Command::Rm(arguments) => rm::run(arguments),

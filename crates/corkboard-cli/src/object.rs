@@ -1,6 +1,9 @@
 //! Objects of any kind: which one a name means, and what there is to know about it.
 
-use corkboard::{Entry, Error, ErrorKind, Kind, Space, board, event, lock};
+use std::time::{Duration, SystemTime};
+
+use clap::ValueEnum as _;
+use corkboard::{Entry, Error, ErrorKind, Kind, Space, board, event, lock, stream};
 
 use crate::exit::Failure;
 
@@ -13,6 +16,8 @@ pub enum ObjectKind {
     Lock,
     /// A named event.
     Event,
+    /// A named log of records.
+    Stream,
 }
 
 impl ObjectKind {
@@ -22,6 +27,7 @@ impl ObjectKind {
             Kind::Board => Some(Self::Board),
             Kind::Lock => Some(Self::Lock),
             Kind::Event => Some(Self::Event),
+            Kind::Stream => Some(Self::Stream),
             _ => None,
         }
     }
@@ -33,6 +39,7 @@ impl From<ObjectKind> for Kind {
             ObjectKind::Board => Self::Board,
             ObjectKind::Lock => Self::Lock,
             ObjectKind::Event => Self::Event,
+            ObjectKind::Stream => Self::Stream,
         }
     }
 }
@@ -42,6 +49,7 @@ pub enum Object {
     Board(board::Stat),
     Lock(lock::Stat),
     Event(event::Stat),
+    Stream(stream::Stat),
 }
 
 impl Object {
@@ -50,6 +58,7 @@ impl Object {
             ObjectKind::Board => Self::Board(board::stat(space, name)?),
             ObjectKind::Lock => Self::Lock(lock::stat(space, name)?),
             ObjectKind::Event => Self::Event(event::stat(space, name)?),
+            ObjectKind::Stream => Self::Stream(stream::stat(space, name)?),
         })
     }
 }
@@ -144,12 +153,10 @@ fn foreign(space: &Space, name: &str) -> Vec<ObjectKind> {
         let file_name = format!("{name}.{}", Kind::from(*kind));
         space.path().join(file_name).symlink_metadata().is_ok()
     };
-    let all = [ObjectKind::Board, ObjectKind::Lock, ObjectKind::Event];
+    let all = ObjectKind::value_variants().iter().copied();
     // Whatever is no name is for the library to refuse.
     let is_name = !name.contains('/');
-    all.into_iter()
-        .filter(|kind| is_name && is_taken(kind))
-        .collect()
+    all.filter(|kind| is_name && is_taken(kind)).collect()
 }
 
 fn with_article(kind: Kind) -> &'static str {
@@ -157,6 +164,7 @@ fn with_article(kind: Kind) -> &'static str {
         Kind::Board => "a board",
         Kind::Lock => "a lock",
         Kind::Event => "an event",
+        Kind::Stream => "a stream",
         _ => "another object",
     }
 }
@@ -180,5 +188,42 @@ pub fn event_reset(reset: event::Reset) -> &'static str {
     match reset {
         event::Reset::Auto => "auto",
         event::Reset::Manual => "manual",
+    }
+}
+
+/// How many of the participants are alive.
+pub fn alive(participants: &[stream::Participant]) -> usize {
+    participants.iter().filter(|one| one.is_alive).count()
+}
+
+/// How far the slowest subscriber that is alive is behind.
+pub fn lag(stat: &stream::Stat) -> Option<u64> {
+    let alive = stat.subscribers.iter().filter(|one| one.is_alive);
+    alive.filter_map(|one| one.lag).max()
+}
+
+/// How fast records were sent to a stream.
+#[derive(Clone, Copy)]
+pub struct Rate {
+    pub per_second: f64,
+    /// Over how long that was counted.
+    pub over: Duration,
+}
+
+impl Rate {
+    /// Since an earlier look at the same stream, so long before this one; without one, since the
+    /// stream's creation.
+    pub fn of(stat: &stream::Stat, earlier: Option<(&stream::Stat, Duration)>) -> Option<Self> {
+        let (sent, over) = match earlier {
+            Some((earlier, over)) if earlier.instance == stat.instance => {
+                (stat.sequence.saturating_sub(earlier.sequence), over)
+            }
+            _ => {
+                let age = SystemTime::now().duration_since(stat.created_at).ok()?;
+                (stat.sequence, age)
+            }
+        };
+        let per_second = sent as f64 / over.as_secs_f64();
+        per_second.is_finite().then_some(Self { per_second, over })
     }
 }

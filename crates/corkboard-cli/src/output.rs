@@ -39,7 +39,7 @@ pub fn print_styled(text: &str) -> Outcome {
         .map_err(cannot_write)
 }
 
-fn cannot_write(source: std::io::Error) -> Failure {
+pub fn cannot_write(source: std::io::Error) -> Failure {
     Failure::Io("cannot write to standard output".into(), source)
 }
 
@@ -149,7 +149,6 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-#[cfg(target_os = "linux")]
 /// A count for people, like `512` or `3.4 M`.
 pub fn count(number: u64) -> String {
     match number {
@@ -157,6 +156,14 @@ pub fn count(number: u64) -> String {
         10_000..1_000_000 => format!("{:.1} k", number as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} M", number as f64 / 1e6),
         _ => format!("{:.1} G", number as f64 / 1e9),
+    }
+}
+
+/// A rate for people, like `0.3/s` or `3.4 M/s`.
+pub fn rate(per_second: f64) -> String {
+    match per_second {
+        0.05..10.0 => format!("{per_second:.1}/s"),
+        _ => format!("{}/s", count(per_second.round() as u64)),
     }
 }
 

@@ -9,12 +9,14 @@ use std::process::Stdio;
 
 use common::{Scratch, terminal};
 
-const SUBCOMMANDS: [&str; 12] = [
+const SUBCOMMANDS: [&str; 14] = [
     "put",
     "get",
     "watch",
     "lock",
     "event",
+    "pub",
+    "sub",
     "ls",
     "stat",
     "rm",
@@ -85,6 +87,22 @@ fn help_tells_the_exit_statuses_that_are_a_command_s_own() {
     has(
         &["rm", "--help"],
         &["1 when one was absent, 2 when", "--kind"],
+    );
+    has(
+        &["pub", "--help"],
+        &[
+            "1 when there was no room until the time-out",
+            "There is none after an error",
+            "four bytes, the lowest first",
+        ],
+    );
+    has(
+        &["sub", "--help"],
+        &[
+            "0 at the end mark or after --count records, 1 on time-out or when the stream was removed",
+            "Ends at the first end mark",
+            "--strict ends it",
+        ],
     );
     has(
         &["stat", "--help"],

@@ -248,6 +248,39 @@ fn an_event_is_set_and_waited_for() {
 }
 
 #[test]
+fn every_line_that_is_sent_to_a_stream_arrives() {
+    let scratch = Scratch::new("stream");
+    let lines: String = (1..=100_000).map(|number| format!("{number}\n")).collect();
+    let mut command = scratch.command(&["sub", "s"]);
+    let subscriber = command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let subscriber = subscriber.spawn().unwrap();
+    let received = std::thread::spawn(|| subscriber.wait_with_output().unwrap());
+    let sent = scratch.run(&["pub", "s"], lines.as_bytes());
+    assert!(sent.status.success(), "{sent:?}");
+    let received = received.join().unwrap();
+    assert!(received.status.success() && received.stdout == lines.as_bytes());
+
+    let sent = scratch.run(&["pub", "s", "--capacity", "1KiB"], b"gone\n");
+    let said = String::from_utf8(sent.stderr).unwrap();
+    assert!(sent.status.success() && said.contains("--hold"), "{said}");
+    let gave_up = scratch.run(&["sub", "s", "--timeout", "10ms"], b"");
+    assert_eq!(gave_up.status.code(), Some(1), "{gave_up:?}");
+    let mut holder = scratch.start(&["pub", "s", "--hold", "--keep"]);
+    until(|| scratch.run(&["stat", "s"], b"").status.success());
+    let sent = scratch.run(&["pub", "s", "--frames"], b"\x05\0\0\0a\nb\r\n\0\0\0\0");
+    assert!(sent.status.success() && sent.stderr.is_empty(), "{sent:?}");
+    let framed = scratch.run(&["sub", "s", "--frames"], b"");
+    assert_eq!(framed.stdout, b"\x05\0\0\0a\nb\r\n\0\0\0\0");
+    let stat = scratch.json(&["stat", "s", "--json"]);
+    assert_eq!(
+        (&stat["sequence"], &stat["ended"]),
+        (&3.into(), &true.into())
+    );
+    scratch.text(&["rm", "s"]);
+    assert!(holder.child.wait().unwrap().success());
+}
+
+#[test]
 fn doctor_finds_the_file_of_an_object_that_is_gone_and_deletes_it() {
     let scratch = Scratch::new("doctor");
     let mut holder = scratch.start(&["put", "x", "--hold", "--text", "kept"]);

@@ -19,7 +19,6 @@ pub(crate) struct Attachment {
     pub(crate) name: String,
     pub(crate) mapping: Mapping,
     pub(crate) generation: Generation,
-    pub(crate) protection: Protection,
     pub(crate) facts: Facts,
     single: Single,
     /// Whether the last look at the object's path found the file gone.
@@ -72,7 +71,6 @@ impl Attachment {
             name: name.to_owned(),
             mapping,
             generation,
-            protection,
             facts,
             single,
             is_deleted: AtomicBool::new(false),

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::Scratch;
 use corkboard::board::{Options, Reader, Writer, WriterMode, stat};
-use corkboard::{ErrorKind, Kind, Problem, Space};
+use corkboard::{ErrorKind, Kind, Problem, Space, stream};
 
 const STATE_TO_DESCRIPTORS: u64 = 512;
 const LATEST: u64 = 384;
@@ -231,6 +231,45 @@ fn a_loose_mode_is_only_ever_tightened_and_only_in_the_board_it_was_found_in() {
     set_mode(&data, 0o777);
     finding.fix().unwrap();
     assert_eq!(mode(&data), 0o777);
+}
+
+#[test]
+fn what_is_wrong_with_a_stream_is_found_and_a_loose_mode_mended() {
+    const TAIL: u64 = 328;
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let create = || drop(stream::Options::new().producer(&space, "x").unwrap());
+    let path = scratch.0.join("x.stream");
+    create();
+    let of_stream = || {
+        let mut findings = space.diagnose().unwrap();
+        findings.retain(|finding| finding.subject() == "stream \"x\"");
+        findings
+    };
+    assert!(of_stream().is_empty());
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o711)).unwrap();
+    let [finding] = &of_stream()[..] else {
+        panic!("one finding");
+    };
+    assert_eq!(finding.problem(), Problem::WrongMode);
+    finding.fix().unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+    assert!(of_stream().is_empty());
+
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    for tail in [7, u64::MAX] {
+        file.write_all_at(&tail.to_ne_bytes(), TAIL).unwrap();
+        let [finding] = &of_stream()[..] else {
+            panic!("one finding");
+        };
+        assert_eq!(finding.problem(), Problem::Damaged);
+        assert!(!finding.is_fixable());
+    }
+    file.set_len(100).unwrap();
+    assert_eq!(of_stream()[0].problem(), Problem::Damaged);
+    space.remove(Kind::Stream, "x").unwrap();
+    create();
+    assert!(of_stream().is_empty());
 }
 
 #[test]

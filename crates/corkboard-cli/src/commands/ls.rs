@@ -1,14 +1,22 @@
-use corkboard::{ErrorKind, Kind, Result, Space, board, event, lock};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use corkboard::{Entry, ErrorKind, Kind, Result, Space, board, event, lock, stream};
 use serde::Serialize;
 
+use super::{RATE, parse_duration};
 use crate::exit::Outcome;
-use crate::object::{Object, ObjectKind, event_reset, event_state, lock_state};
-use crate::output::{Align, Table, or_dash, print_json, print_styled, rfc3339, size, time};
+use crate::object::{Object, ObjectKind, Rate, alive, event_reset, event_state, lag, lock_state};
+use crate::output::{Align, Table, or_dash, print_json, print_styled, rate, rfc3339, size, time};
 
 /// List the objects of the space: what they hold, and how many processes are attached.
 ///
 /// Of a lock: whether it is free, read or written, and how many handles are open on it. Of an
 /// event: whether it is set, and of which kind it is.
+///
+/// Of a stream: the newest record's size and sequence, producers as writers and subscribers as
+/// readers; LAG is how many records the slowest of them is behind, RATE how many a second were sent
+/// since the stream was created, or just now with --rate.
 ///
 /// A damaged object is listed with what is wrong with it. WRITERS is a dash where looking is not
 /// permitted.
@@ -18,11 +26,16 @@ Examples:
   corkboard ls
   corkboard ls --json | jq -r '.[] | select(.writers == 0) | .name'
   corkboard ls --json | jq -r '.[] | select(.state == \"written\") | .name'
+  corkboard ls --rate=5s
   CORKBOARD_DIR=/dev/shm/robots corkboard ls")]
 pub struct Arguments {
     /// Print one JSON array of objects. What does not apply to an object's kind is null.
     #[arg(long)]
     json: bool,
+    /// Look twice, so long apart, and tell streams' rates in between; 1s if no time is given.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true,
+          default_missing_value = RATE, value_parser = parse_duration)]
+    rate: Option<Duration>,
 }
 
 /// The JSON form of a row.
@@ -30,7 +43,7 @@ pub struct Arguments {
 struct Json<'a> {
     name: &'a str,
     kind: String,
-    // Of boards.
+    // Of boards and streams.
     size: Option<usize>,
     capacity: Option<usize>,
     sequence: Option<u64>,
@@ -38,6 +51,10 @@ struct Json<'a> {
     age_seconds: Option<f64>,
     writers: Option<usize>,
     readers: Option<usize>,
+    // Of streams.
+    lag: Option<u64>,
+    rate: Option<f64>,
+    rate_seconds: Option<f64>,
     /// Of locks and events.
     state: Option<&'static str>,
     // Of locks.
@@ -51,20 +68,40 @@ struct Json<'a> {
 }
 
 /// An object as far as it can be looked at.
-type Looked<'a> = (&'a str, Kind, Result<Object>);
+type Looked<'a> = (&'a str, Kind, Result<Object>, Option<Rate>);
 
 pub fn run(arguments: Arguments) -> Outcome {
     let space = Space::user()?;
     let entries = space.entries()?;
+    let mut earlier = HashMap::new();
+    let start = Instant::now();
+    if let Some(apart) = arguments.rate {
+        let streams = entries.iter().filter(|entry| entry.kind() == Kind::Stream);
+        let look = |entry: &Entry| {
+            Some((
+                entry.name().to_owned(),
+                stream::stat(&space, entry.name()).ok()?,
+            ))
+        };
+        earlier = streams.filter_map(look).collect();
+        std::thread::sleep(apart);
+    }
     let objects: Vec<Looked<'_>> = entries
         .iter()
         .filter_map(|entry| {
             let kind = ObjectKind::of(entry.kind())?;
             let object = Object::look(&space, kind, entry.name());
-            Some((entry.name(), entry.kind(), object))
+            let rate = match &object {
+                Ok(Object::Stream(stat)) => {
+                    let earlier = earlier.get(entry.name());
+                    Rate::of(stat, earlier.map(|stat| (stat, start.elapsed())))
+                }
+                _ => None,
+            };
+            Some((entry.name(), entry.kind(), object, rate))
         })
         // Removed since it was listed.
-        .filter(|(_, _, object)| {
+        .filter(|(_, _, object, _)| {
             let kind = object.as_ref().map_err(corkboard::Error::kind);
             kind.err() != Some(ErrorKind::NotFound)
         })
@@ -80,7 +117,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     print_styled(&table(&objects).render())
 }
 
-fn row<'a>((name, kind, object): &Looked<'a>) -> Json<'a> {
+fn row<'a>((name, kind, object, rate): &Looked<'a>) -> Json<'a> {
     let row = Json {
         name,
         kind: kind.to_string(),
@@ -110,6 +147,17 @@ fn row<'a>((name, kind, object): &Looked<'a>) -> Json<'a> {
             sets: Some(stat.sets),
             ..row
         },
+        Ok(Object::Stream(stat)) => Json {
+            size: stat.len,
+            capacity: Some(stat.capacity),
+            sequence: Some(stat.sequence),
+            writers: Some(alive(&stat.producers)),
+            readers: Some(alive(&stat.subscribers)),
+            lag: lag(stat),
+            rate: rate.map(|rate| rate.per_second),
+            rate_seconds: rate.map(|rate| rate.over.as_secs_f64()),
+            ..row
+        },
         Err(error) => Json {
             error: Some(error.to_string()),
             ..row
@@ -117,10 +165,12 @@ fn row<'a>((name, kind, object): &Looked<'a>) -> Json<'a> {
     }
 }
 
-/// Boards have columns; what else there is is told in words over them.
+/// Boards and streams have columns; what else there is is told in words over them.
 fn table(objects: &[Looked<'_>]) -> Table {
     let mut columns = vec![("NAME", Align::Left), ("KIND", Align::Left)];
-    if objects.iter().any(|(_, kind, _)| *kind == Kind::Board) {
+    let has = |wanted| objects.iter().any(|(_, kind, ..)| *kind == wanted);
+    let has_streams = has(Kind::Stream);
+    if has_streams || has(Kind::Board) {
         columns.extend([
             ("SIZE", Align::Right),
             ("CAPACITY", Align::Right),
@@ -129,11 +179,14 @@ fn table(objects: &[Looked<'_>]) -> Table {
             ("WRITERS", Align::Right),
             ("READERS", Align::Right),
         ]);
+        if has_streams {
+            columns.extend([("LAG", Align::Right), ("RATE", Align::Right)]);
+        }
     } else {
         columns.push(("STATE", Align::Left));
     }
     let mut table = Table::new(&columns);
-    for (name, kind, object) in objects {
+    for (name, kind, object, counted) in objects {
         let mut cells = vec![(*name).to_owned(), kind.to_string()];
         match object {
             Ok(Object::Board(stat)) => {
@@ -144,6 +197,23 @@ fn table(objects: &[Looked<'_>]) -> Table {
                     or_dash(stat.age.map(time)),
                     or_dash(live_writers(stat).map(|number| number.to_string())),
                     or_dash(live_readers(stat).map(|number| number.to_string())),
+                ]);
+                if has_streams {
+                    cells.extend([or_dash(None), or_dash(None)]);
+                }
+                table.row(cells);
+            }
+            Ok(Object::Stream(stat)) => {
+                cells.extend([
+                    or_dash(stat.len.map(|len| size(len as u64))),
+                    size(stat.capacity as u64),
+                    stat.sequence.to_string(),
+                    // Records carry no time.
+                    or_dash(None),
+                    alive(&stat.producers).to_string(),
+                    alive(&stat.subscribers).to_string(),
+                    or_dash(lag(stat).map(|lag| lag.to_string())),
+                    or_dash(counted.map(|counted| rate(counted.per_second))),
                 ]);
                 table.row(cells);
             }

@@ -8,12 +8,17 @@ pub mod event;
 pub mod get;
 pub mod lock;
 pub mod ls;
+pub mod publish;
 pub mod put;
 pub mod rm;
 pub mod stat;
+pub mod subscribe;
 pub mod watch;
 
 use std::time::Duration;
+
+/// How long a rate is counted for when nobody says.
+const RATE: &str = "1s";
 
 /// A duration like `200ms`, `3s` or `1.5m`.
 fn parse_duration(text: &str) -> Result<Duration, String> {

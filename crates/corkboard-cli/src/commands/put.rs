@@ -122,7 +122,7 @@ fn too_long(arguments: &Arguments, existing: Option<usize>, limit: usize, value:
 }
 
 /// As a shell takes it.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
     match word.chars().all(is_plain) {
         true => word.to_owned(),

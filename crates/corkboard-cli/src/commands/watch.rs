@@ -1,4 +1,4 @@
-use std::io::{ErrorKind as Io, IsTerminal as _, Write as _};
+use std::io::{ErrorKind as Io, Write as _};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -6,13 +6,10 @@ use corkboard::board::{Reader, Snapshot};
 use corkboard::{ErrorKind, Space};
 
 use crate::exit::{Failure, Outcome, complain};
-use crate::object::{ObjectKind, absence};
+use crate::object::ObjectKind;
 use crate::output::{print, print_json, print_value};
 use crate::value::{Json, hexdump};
-use crate::waiting::{Requests, Woken, is_output_gone};
-
-/// How long to wait for a board's creation before looking whether anybody reads the output.
-const PATIENCE: Duration = Duration::from_millis(500);
+use crate::waiting::{self, Requests, Woken};
 
 /// Print each new value of a board, or run a command on it, as it comes.
 ///
@@ -66,10 +63,11 @@ pub fn run(arguments: Arguments) -> Outcome {
     let mut shown = 0;
     while arguments.count.is_none_or(|count| shown < count) {
         match reader.wait(Some(Duration::ZERO)) {
-            Ok(None) => match requests.wait(&mut reader, &news, prints)? {
+            Ok(None) => match requests.wait(&mut reader, &news, prints, None)? {
                 // What comes from now on makes it readable again.
                 Woken::News => news.clear()?,
                 Woken::OutputGone => return Ok(()),
+                Woken::TimeOut => {}
                 Woken::Request => {
                     drop(news);
                     drop(reader);
@@ -95,21 +93,10 @@ pub fn run(arguments: Arguments) -> Outcome {
 
 /// Waits for the board's creation; `None` when nobody reads the output any more.
 pub fn open(space: &Space, name: &str, prints: bool) -> Result<Option<Reader>, Failure> {
-    let mut patience = Duration::ZERO;
-    loop {
-        match Reader::open_timeout(space, name, patience) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            reader => return Ok(Some(reader?)),
-        }
-        if prints && is_output_gone()? {
-            return Ok(None);
-        }
-        if patience.is_zero() && std::io::stderr().is_terminal() {
-            let absence = absence(space, ObjectKind::Board, name, "")?;
-            complain(&format!("{absence}; waiting for it"));
-        }
-        patience = PATIENCE;
-    }
+    let board = (ObjectKind::Board, name);
+    waiting::created(space, board, prints, None, |patience| {
+        Reader::open_timeout(space, name, patience)
+    })
 }
 
 fn show(arguments: &Arguments, snapshot: &Snapshot<'_>) -> Outcome {

@@ -4,9 +4,9 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use corkboard::board::Reader;
-use corkboard::wait::Notifier;
+use corkboard::wait::{Notifier, Waitable};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -51,10 +51,17 @@ impl Requests {
         Ok(requests)
     }
 
-    /// Waits for something new; if this process `prints`, also for the end of whom it prints for.
-    pub fn wait(&self, _: &mut Reader, news: &Notifier, prints: bool) -> Result<Woken, Failure> {
+    /// Waits for something new, for ever or so long; if this process `prints`, also for the end of
+    /// whom it prints for.
+    pub fn wait(
+        &self,
+        _: &mut dyn Waitable,
+        news: &Notifier,
+        prints: bool,
+        timeout: Option<Duration>,
+    ) -> Result<Woken, Failure> {
         self.end_at_once.store(false, Ordering::SeqCst);
-        let woken = self.poll(news, prints);
+        let woken = self.poll(news, prints, timeout);
         self.end_at_once.store(true, Ordering::SeqCst);
         match self.signal.load(Ordering::SeqCst) {
             0 => woken,
@@ -62,7 +69,13 @@ impl Requests {
         }
     }
 
-    fn poll(&self, news: &Notifier, prints: bool) -> Result<Woken, Failure> {
+    fn poll(
+        &self,
+        news: &Notifier,
+        prints: bool,
+        timeout: Option<Duration>,
+    ) -> Result<Woken, Failure> {
+        let start = Instant::now();
         let output = std::io::stdout();
         let output = output.as_fd();
         let mut fds = vec![
@@ -74,8 +87,13 @@ impl Requests {
             fds.push(PollFd::new(&output, PollFlags::empty()));
         }
         loop {
-            match poll(&mut fds, None) {
+            // More than the kernel can count is for ever.
+            let left = timeout
+                .map(|timeout| timeout.saturating_sub(start.elapsed()))
+                .and_then(|left| Timespec::try_from(left).ok());
+            match poll(&mut fds, left.as_ref()) {
                 Err(Errno::INTR) => continue,
+                Ok(0) => return Ok(Woken::TimeOut),
                 result => result.map_err(cannot_wait)?,
             };
             let [request, news, ..] = &fds[..] else {

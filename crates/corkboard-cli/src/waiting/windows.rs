@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use corkboard::board::Reader;
-use corkboard::wait::{self, Notifier};
+use corkboard::wait::{self, Notifier, Waitable};
 
 use super::Woken;
 use crate::exit::{Failure, Outcome};
@@ -33,14 +32,24 @@ impl Requests {
         Ok(Self { is_asked })
     }
 
-    /// Waits for something new.
-    pub fn wait(&self, reader: &mut Reader, _: &Notifier, _: bool) -> Result<Woken, Failure> {
+    /// Waits for something new, for ever or so long.
+    pub fn wait(
+        &self,
+        object: &mut dyn Waitable,
+        _: &Notifier,
+        _: bool,
+        timeout: Option<Duration>,
+    ) -> Result<Woken, Failure> {
+        let start = Instant::now();
         loop {
             if self.is_asked.load(Ordering::SeqCst) {
                 return Ok(Woken::Request);
             }
-            // What is wrong with the board is told by whoever reads it then.
-            match wait::any(&mut [&mut *reader], Some(SLICE)) {
+            let left = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
+            let slice = left.map_or(SLICE, |left| left.min(SLICE));
+            // What is wrong with the object is told by whoever reads it then.
+            match wait::any(&mut [&mut *object], Some(slice)) {
+                Ok(None) if left.is_some_and(|left| left <= slice) => return Ok(Woken::TimeOut),
                 Ok(None) => {}
                 Ok(Some(_)) | Err(_) => return Ok(Woken::News),
             }

@@ -18,13 +18,12 @@ use crate::buffer::Destination;
 use crate::clock::Looks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
-use crate::object::{read_at, read_words_at};
+use crate::object::{self, read_at, read_words_at};
 use crate::participants::Table;
 use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::sys::map::{Protection, prefetch_next_line};
 use crate::sys::process::{WipedWord, no_fork};
-use crate::sys::watch::Watch;
 use crate::sys::{barrier, wait};
 
 /// How often a wait looks before it sleeps, at most and at first. Looking pays off for whom the
@@ -175,24 +174,7 @@ impl Reader {
     /// # If a process dies
     /// *Recovers*: a creator killed half-way creates nothing.
     pub fn open_timeout(space: &Space, name: &str, timeout: Duration) -> Result<Self> {
-        let start = Instant::now();
-        let mut watch = None;
-        loop {
-            match Self::open(space, name) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    let left = timeout.saturating_sub(start.elapsed());
-                    if left.is_zero() {
-                        return Err(error);
-                    }
-                    match &watch {
-                        // Look once more after the watch began.
-                        None => watch = Some(Watch::new(space.path())),
-                        Some(watch) => watch.wait(left),
-                    }
-                }
-                result => return result,
-            }
-        }
+        object::await_creation(space, timeout, || Self::open(space, name))
     }
 
     /// Another handle on the same board, which has seen nothing yet.

@@ -13,6 +13,7 @@ use super::watching::SLICE;
 use crate::clock::{Deadline, Looks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
+use crate::object;
 use crate::participants::{Table, program_name};
 use crate::space::Space;
 use crate::sync::Ordering;
@@ -127,7 +128,7 @@ impl Client {
     /// # If a process dies
     /// *Recovers*, as [`open`](Self::open).
     pub fn open_timeout(space: &Space, name: &str, timeout: Duration) -> Result<Self> {
-        space.when_created(timeout, || Self::open(space, name))
+        object::await_creation(space, timeout, || Self::open(space, name))
     }
 
     /// Makes a request and waits for the reply.

@@ -14,10 +14,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::object::{self, Removal};
 use crate::participants::{Table, lock_byte};
 use crate::space::{Kind, Space};
+use crate::stream::Overflow;
 use crate::sys;
 use crate::sys::map::Protection;
 use crate::sys::process::Generation;
-use crate::{event, lock};
+use crate::{event, lock, stream};
 
 /// Below this share of free memory, in percent, a space is nearly full.
 const NEARLY_FULL_PERCENT: u64 = 10;
@@ -28,7 +29,8 @@ const NEARLY_FULL_PERCENT: u64 = 10;
 pub enum Problem {
     /// A file or directory whose builder or remover died half-way.
     StaleFile,
-    /// An entry of a process that is gone. Harmless, but it may keep one slot from being used.
+    /// An entry of a process that is gone. Harmless, but it may keep one slot of a board from being
+    /// used, or records of a stream from being overwritten.
     DeadParticipant,
     /// Permissions that let in more users than they should.
     WrongMode,
@@ -90,9 +92,10 @@ enum Repair {
         role: Role,
         entry: u32,
     },
-    /// Empty the entry of a lock's handle, if its holder is still dead.
+    /// Empty the entry of a handle on a lock or a stream, if its holder is still dead.
     WipeHandle {
-        lock: String,
+        kind: Kind,
+        name: String,
         instance: u64,
         entry: u32,
     },
@@ -124,7 +127,7 @@ impl Finding {
     }
 
     /// Whether it costs nothing and takes care of itself: the entry of a dead process that keeps no
-    /// slot, and that the next one reuses.
+    /// slot and no record, and that the next one reuses.
     pub fn is_harmless(&self) -> bool {
         self.is_harmless
     }
@@ -153,10 +156,17 @@ impl Finding {
                 }
             }
             Repair::WipeHandle {
-                lock,
+                kind,
+                name,
                 instance,
                 entry,
-            } => lock::wipe(&self.space, lock, *instance, *entry),
+            } => {
+                let wipe = match kind {
+                    Kind::Stream => stream::wipe,
+                    _ => lock::wipe,
+                };
+                wipe(&self.space, name, *instance, *entry)
+            }
             Repair::Wipe {
                 board,
                 instance,
@@ -222,8 +232,8 @@ impl Space {
                 Kind::Board => self.examine_board(entry.name(), &mut findings),
                 Kind::Lock => self.examine_lock(entry.name(), &mut findings),
                 Kind::Event => self.examine_event(entry.name(), &mut findings),
-                // Nothing of a dead participant stays that the next one does not clear.
-                Kind::Stream | Kind::Call => {}
+                Kind::Stream => self.examine_stream(entry.name(), &mut findings),
+                Kind::Call => {}
             }
         }
         self.examine_surroundings(&mut findings)?;
@@ -323,15 +333,10 @@ impl Space {
                 "process {} ({}) died; the kernel released what it held, and the next handle reuses its entry",
                 dead.pid, dead.label
             );
-            let repair = Repair::WipeHandle {
-                lock: name.to_owned(),
-                instance: stat.instance,
-                entry: dead.entry,
-            };
-            let subject = object::label(Kind::Lock, name);
+            let handle = (stat.instance, dead.entry);
             findings.push(Finding {
                 is_harmless: true,
-                ..self.finding(Problem::DeadParticipant, subject, message, repair)
+                ..self.dead_handle(Kind::Lock, name, handle, message)
             });
         }
         self.examine_mode(Kind::Lock, name, (stat.instance, stat.mode), findings);
@@ -341,6 +346,56 @@ impl Space {
         if let Some(stat) = self.known(Kind::Event, name, event::stat(self, name), findings) {
             self.examine_mode(Kind::Event, name, (stat.instance, stat.mode), findings);
         }
+    }
+
+    fn examine_stream(&self, name: &str, findings: &mut Vec<Finding>) {
+        let stat = stream::stat(self, name);
+        let Some(stat) = self.known(Kind::Stream, name, stat, findings) else {
+            return;
+        };
+        let blocks = stat.overflow == Overflow::Block;
+        let roles = [
+            ("producer", &stat.producers),
+            ("subscriber", &stat.subscribers),
+        ];
+        for (role, participants) in roles {
+            for dead in participants.iter().filter(|one| !one.is_alive) {
+                let kept = dead.lag.filter(|lag| blocks && *lag > 0);
+                let held = match kept {
+                    Some(lag) => format!(
+                        " and keeps the last {lag} records from being overwritten, until a producer waits for room"
+                    ),
+                    None => String::new(),
+                };
+                let message = format!(
+                    "{role} {} ({}) died{held}; the next {role} reuses its entry",
+                    dead.pid, dead.label
+                );
+                let handle = (stat.instance, dead.entry);
+                findings.push(Finding {
+                    is_harmless: kept.is_none(),
+                    ..self.dead_handle(Kind::Stream, name, handle, message)
+                });
+            }
+        }
+        self.examine_mode(Kind::Stream, name, (stat.instance, stat.mode), findings);
+    }
+
+    fn dead_handle(
+        &self,
+        kind: Kind,
+        name: &str,
+        (instance, entry): (u64, u32),
+        message: String,
+    ) -> Finding {
+        let repair = Repair::WipeHandle {
+            kind,
+            name: name.to_owned(),
+            instance,
+            entry,
+        };
+        let subject = object::label(kind, name);
+        self.finding(Problem::DeadParticipant, subject, message, repair)
     }
 
     /// Nobody may execute an object's file.

@@ -11,7 +11,9 @@ mod linux;
 #[cfg(windows)]
 mod windows;
 
-use crate::clock::wall_ns;
+use std::time::Duration;
+
+use crate::clock::{Deadline, wall_ns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{HEADER_LEN, Header, STATE, STATE_LIVE, STATE_REMOVED};
 use crate::name;
@@ -19,6 +21,7 @@ use crate::space::{Access, Kind, Space};
 use crate::sys::file::{Facts, File};
 use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::Generation;
+use crate::sys::watch::Watch;
 use crate::sys::{Errno, random};
 
 #[cfg(not(any(target_os = "linux", windows)))]
@@ -138,6 +141,32 @@ pub(crate) fn create_or_open<T>(
     }
     let cause = "it is removed as fast as it is created; find out by whom";
     Err(Error::new(ErrorKind::Conflict, "create", object, cause))
+}
+
+/// Opens an object, waiting for its creation: `NotFound` when it is still absent after `timeout`.
+pub(crate) fn await_creation<T>(
+    space: &Space,
+    timeout: Duration,
+    open: impl Fn() -> Result<T>,
+) -> Result<T> {
+    let deadline = Deadline::after(timeout);
+    let mut watch = None;
+    loop {
+        match open() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let left = deadline.left();
+                if left.is_zero() {
+                    return Err(error);
+                }
+                match &watch {
+                    // Look once more after the watch began.
+                    None => watch = Some(Watch::new(space.path())),
+                    Some(watch) => watch.wait(left),
+                }
+            }
+            result => return result,
+        }
+    }
 }
 
 /// An object that is one file.

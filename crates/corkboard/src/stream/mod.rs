@@ -27,6 +27,7 @@ mod options;
 mod producer;
 mod protocol;
 mod ring;
+mod stat;
 mod subscriber;
 mod watching;
 
@@ -39,6 +40,8 @@ pub use crate::space::Access;
 pub use loan::Loan;
 pub use options::Options;
 pub use producer::Producer;
+pub(crate) use stat::wipe;
+pub use stat::{Participant, Stat, stat};
 pub use subscriber::{Message, Subscriber};
 
 /// What happens when a stream is full.

@@ -18,7 +18,7 @@ use crate::sys::process::Generation;
 use crate::sys::{Errno, wait};
 
 /// Sequences and places beyond this are not believed: nobody lives to see them.
-const MAX_COUNT: u64 = 1 << 62;
+pub(super) const MAX_COUNT: u64 = 1 << 62;
 
 /// One stream, mapped.
 pub(super) struct Ring {
@@ -55,7 +55,12 @@ fn geometry(space: &Space, name: &str) -> Result<Geometry> {
     Geometry::decode(&header, &object)
 }
 
-fn open(space: &Space, name: &str, protection: Protection) -> Result<(Geometry, Opened)> {
+/// Opens a stream's file, whose length and header were checked.
+pub(super) fn open(
+    space: &Space,
+    name: &str,
+    protection: Protection,
+) -> Result<(Geometry, Opened)> {
     let geometry = geometry(space, name)?;
     let opened = geometry.file().open(space, name, protection)?;
     let object = object::label(Kind::Stream, name);

@@ -12,6 +12,7 @@ use crate::buffer::Buffer;
 use crate::clock::{Deadline, Looks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
+use crate::object;
 use crate::participants::{Table, program_name};
 use crate::space::Space;
 use crate::sync::{Ordering, fence};
@@ -154,6 +155,20 @@ impl Subscriber {
         };
         subscriber.join(from)?;
         Ok(subscriber)
+    }
+
+    /// As [`open`](Self::open), waiting for the stream's creation.
+    ///
+    /// # Errors
+    /// `NotFound` when it is still absent after `timeout`; otherwise as [`open`](Self::open).
+    ///
+    /// # Blocking
+    /// For at most `timeout`.
+    ///
+    /// # If a process dies
+    /// *Recovers*: a creator killed half-way creates nothing.
+    pub fn open_timeout(space: &Space, name: &str, from: From, timeout: Duration) -> Result<Self> {
+        object::await_creation(space, timeout, || Self::open(space, name, from))
     }
 
     fn join(&mut self, from: From) -> Result<()> {

@@ -127,12 +127,12 @@ fn to_block(space: &Space, arguments: &Arguments) -> Outcome {
             }
             Ok(None) => match pending.take() {
                 Some(value) => (value, true),
-                None => match requests.wait(&mut reader, &news, false)? {
+                None => match requests.wait(&mut reader, &news, false, None)? {
                     Woken::News => {
                         news.clear()?;
                         continue;
                     }
-                    Woken::OutputGone => continue,
+                    Woken::OutputGone | Woken::TimeOut => continue,
                     Woken::Request => {
                         drop(news);
                         drop(reader);

@@ -1,10 +1,10 @@
-use corkboard::board::{Integrity, Participant, Stat, Timestamp, WriterMode};
+use corkboard::board::{Participant, Stat, Timestamp, WriterMode};
 use serde::Serialize;
 
 #[cfg(unix)]
 use super::owner;
-use super::{ago, facts, instance, octal};
-use crate::output::{Align, Table, or_dash, rfc3339, size, time};
+use super::{ago, bytes, facts, instance, integrity, octal};
+use crate::output::{Align, Table, or_dash, rfc3339, time};
 
 /// The JSON form.
 #[derive(Serialize)]
@@ -100,10 +100,6 @@ fn json_participant(participant: &Participant) -> JsonParticipant<'_> {
 }
 
 pub fn render(name: &str, stat: &Stat) -> String {
-    let bytes = |bytes: u64| match bytes {
-        0..1024 => size(bytes),
-        _ => format!("{} ({bytes} bytes)", size(bytes)),
-    };
     let newest = match (stat.published_at.and_then(rfc3339), stat.age) {
         (Some(moment), Some(age)) => format!("{moment}, {} ago", time(age)),
         (moment, _) => or_dash(moment),
@@ -179,13 +175,6 @@ fn participants(what: &str, all: &[Participant]) -> String {
         ]);
     }
     format!("\n{what}:\n{}", table.render())
-}
-
-fn integrity(integrity: Integrity) -> &'static str {
-    match integrity {
-        Integrity::Crc64 => "crc-64",
-        Integrity::None => "none",
-    }
 }
 
 fn timestamp(timestamp: Timestamp) -> &'static str {

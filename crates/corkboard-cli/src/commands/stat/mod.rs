@@ -3,19 +3,23 @@
 mod board;
 mod event;
 mod lock;
+mod stream;
 
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
+use corkboard::board::Integrity;
 use corkboard::{ErrorKind, Space};
 
+use super::{RATE, parse_duration};
 use crate::exit::Outcome;
-use crate::object::{Object, ObjectKind, absent, kind_of};
-use crate::output::{harmless, print_json, print_styled, time};
+use crate::object::{Object, ObjectKind, Rate, absent, kind_of};
+use crate::output::{harmless, print_json, print_styled, size, time};
 
 /// Tell everything about an object: its state, its files, and who is attached.
 ///
 /// Of a board: its shape and its newest value. Of a lock: who holds it and who waits. Of an event:
-/// whether it is set.
+/// whether it is set. Of a stream: its newest and oldest record, how far each subscriber has come, and
+/// how many records a second were sent since it was created, or just now with --rate.
 ///
 /// Participants that are dead and whose place nobody has taken yet are shown, too. A board's
 /// writers are unknown where looking is not permitted.
@@ -26,7 +30,9 @@ use crate::output::{harmless, print_json, print_styled, time};
 Examples:
   corkboard stat weather
   corkboard stat weather --json | jq '.readers[].pid'
-  corkboard stat backup --kind lock --json | jq '.holders[].pid'")]
+  corkboard stat backup --kind lock --json | jq '.holders[].pid'
+  corkboard stat log --rate                   how fast records come just now
+  corkboard stat log --json | jq '.subscribers[].lag'")]
 pub struct Arguments {
     /// The object's name.
     name: String,
@@ -36,29 +42,43 @@ pub struct Arguments {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Look twice, so long apart, and tell a stream's rate in between; 1s if no time is given.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true,
+          default_missing_value = RATE, value_parser = parse_duration)]
+    rate: Option<Duration>,
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
     let space = Space::user()?;
     let name = &arguments.name;
     let kind = kind_of(&space, arguments.kind, name)?;
-    let object = match Object::look(&space, kind, name) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(absent(&space, kind, name));
-        }
-        object => object?,
+    let look = || match Object::look(&space, kind, name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(absent(&space, kind, name)),
+        object => Ok(object?),
     };
+    let start = Instant::now();
+    let mut object = look()?;
+    let mut earlier = None;
+    if let (Object::Stream(stat), Some(apart)) = (&object, arguments.rate) {
+        let stat = stat.clone();
+        std::thread::sleep(apart);
+        object = look()?;
+        earlier = Some((stat, start.elapsed()));
+    }
+    let earlier = earlier.as_ref().map(|(stat, over)| (stat, *over));
     if arguments.json {
         return match &object {
             Object::Board(stat) => print_json(&board::json(name, stat)),
             Object::Lock(stat) => print_json(&lock::json(name, stat)),
             Object::Event(stat) => print_json(&event::json(name, stat)),
+            Object::Stream(stat) => print_json(&stream::json(name, stat, Rate::of(stat, earlier))),
         };
     }
     print_styled(&match &object {
         Object::Board(stat) => board::render(name, stat),
         Object::Lock(stat) => lock::render(name, stat),
         Object::Event(stat) => event::render(name, stat),
+        Object::Stream(stat) => stream::render(name, stat, Rate::of(stat, earlier)),
     })
 }
 
@@ -88,4 +108,19 @@ fn instance(number: u64) -> String {
 fn ago(moment: SystemTime) -> Option<String> {
     let age = SystemTime::now().duration_since(moment).ok()?;
     Some(format!("{} ago", time(age)))
+}
+
+/// A number of bytes for people, and exactly.
+fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1024 => size(bytes),
+        _ => format!("{} ({bytes} bytes)", size(bytes)),
+    }
+}
+
+fn integrity(integrity: Integrity) -> &'static str {
+    match integrity {
+        Integrity::Crc64 => "crc-64",
+        Integrity::None => "none",
+    }
 }
