@@ -16,7 +16,7 @@ use crate::payload::LONG;
 use crate::process;
 use crate::report::{self, significant};
 use crate::rows::{self, Outcome, Run};
-use crate::rows::{attached, lock, publish, read, round_trip, saturate, take_over};
+use crate::rows::{attached, call, lock, publish, read, round_trip, saturate, take_over};
 use crate::scratch::Scratch;
 use crate::{Arguments, write_json};
 
@@ -199,6 +199,21 @@ fn thresholds() -> Vec<Threshold> {
         "lock hand-over on one core, of 15 ms polling",
         ratio(lock::HAND_OVER, lock::NAMED, lock::POLLING),
         1.0 / 200.0,
+    );
+    at_most(
+        "call spinning, unverified, of iceoryx2's request/response",
+        ratio(call::SPINNING, call::UNVERIFIED, call::ICEORYX2),
+        0.5,
+    );
+    at_most(
+        "call sleeping on one core, of two bare futex hand-overs",
+        ratio(call::SLEEPING, call::VERIFIED, round_trip::FUTEX),
+        2.0,
+    );
+    at_most(
+        "call sleeping on one core, of D-Bus",
+        ratio(call::SLEEPING, call::VERIFIED, call::DBUS),
+        0.1,
     );
     at_most(
         "event round trip sleeping on one core, of iceoryx2's event",

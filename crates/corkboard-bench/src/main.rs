@@ -74,6 +74,8 @@ enum Part {
     StandBy(rows::take_over::Standing),
     Hand(rows::lock::Handing),
     Crowd(rows::lock::Crowd),
+    #[command(flatten)]
+    Answer(rows::call::Answering),
 }
 
 fn main() -> ExitCode {
@@ -102,6 +104,7 @@ fn play(scratch: &Path, core: usize, part: &Part) -> Result<ExitCode> {
         Part::StandBy(standing) => standing.play(&scratch)?,
         Part::Hand(handing) => handing.play(&scratch)?,
         Part::Crowd(crowd) => crowd.play(&scratch)?,
+        Part::Answer(answering) => answering.play(&scratch)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! iceoryx2: publish/subscribe, a blackboard of fixed-size values, and events.
+//! iceoryx2: publish/subscribe, a blackboard of fixed-size values, events, and request/response.
 //!
 //! Each run uses a domain of its own (a root directory and a prefix), without signal handlers and
 //! without log output. Everything else is the default.
@@ -7,9 +7,13 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{Ordering, fence};
 
 use anyhow::{Context, Result, anyhow};
+use iceoryx2::active_request::ActiveRequest;
+use iceoryx2::pending_response::PendingResponse;
+use iceoryx2::port::client::Client;
 use iceoryx2::port::listener::Listener;
 use iceoryx2::port::notifier::Notifier;
 use iceoryx2::port::publisher::Publisher;
+use iceoryx2::port::server::Server;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::*;
 use iceoryx2::service::port_factory::blackboard;
@@ -261,5 +265,86 @@ impl Link for Events {
             self.rounds += next;
         }
         Ok(next > 0)
+    }
+}
+
+/// The client of a request/response service.
+pub struct Requests {
+    client: Client<Ipc, [u8; SHORT], (), [u8; SHORT], ()>,
+    pending: Option<PendingResponse<Ipc, [u8; SHORT], (), [u8; SHORT], ()>>,
+    _node: Node<Ipc>,
+}
+
+/// Its server.
+pub struct Responses {
+    server: Server<Ipc, [u8; SHORT], (), [u8; SHORT], ()>,
+    active: Option<ActiveRequest<Ipc, [u8; SHORT], (), [u8; SHORT], ()>>,
+    _node: Node<Ipc>,
+}
+
+impl Requests {
+    pub fn open(scratch: &Scratch, name: &str) -> Result<Self> {
+        let node = node(scratch)?;
+        let service = node
+            .service_builder(&name.try_into()?)
+            .request_response::<[u8; SHORT], [u8; SHORT]>()
+            .open_or_create()?;
+        Ok(Self {
+            client: service.client_builder().create()?,
+            pending: None,
+            _node: node,
+        })
+    }
+}
+
+impl Responses {
+    pub fn open(scratch: &Scratch, name: &str) -> Result<Self> {
+        let node = node(scratch)?;
+        let service = node
+            .service_builder(&name.try_into()?)
+            .request_response::<[u8; SHORT], [u8; SHORT]>()
+            .open_or_create()?;
+        Ok(Self {
+            server: service.server_builder().create()?,
+            active: None,
+            _node: node,
+        })
+    }
+}
+
+impl Link for Requests {
+    #[inline(always)]
+    fn send(&mut self, value: &Proof) -> Result<()> {
+        let request = self.client.loan_uninit()?.write_payload(value.0);
+        self.pending = Some(request.send()?);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn receive(&mut self, value: &mut Proof) -> Result<bool> {
+        let pending = self.pending.as_ref().context("a request on its way")?;
+        let response = pending.receive()?;
+        if let Some(response) = &response {
+            value.0 = *response.payload();
+        }
+        Ok(response.is_some())
+    }
+}
+
+impl Link for Responses {
+    #[inline(always)]
+    fn send(&mut self, value: &Proof) -> Result<()> {
+        let active = self.active.take().context("something to reply to")?;
+        active.loan_uninit()?.write_payload(value.0).send()?;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn receive(&mut self, value: &mut Proof) -> Result<bool> {
+        self.active = self.server.receive()?;
+        if let Some(active) = &self.active {
+            value.0 = *active.payload();
+        }
+        Ok(self.active.is_some())
     }
 }

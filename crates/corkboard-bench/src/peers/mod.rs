@@ -5,6 +5,7 @@
 //! Errors inside the timed closures end the run by a panic, for all alike: a branch that is never
 //! taken costs nothing, and corkboard's rows pay for it, too.
 
+pub mod dbus;
 pub mod iceoryx2;
 pub mod lmdb;
 pub mod mmap_sync;

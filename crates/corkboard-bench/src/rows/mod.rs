@@ -1,6 +1,7 @@
 //! What is measured: groups of rows that can be compared with one another.
 
 pub mod attached;
+pub mod call;
 pub mod lock;
 pub mod publish;
 pub mod read;
@@ -70,8 +71,13 @@ pub struct Group {
 impl Group {
     /// How often others have made this process wait, except where its own far side does.
     pub fn disturbances_since(&self, before: u64) -> Result<u64> {
-        let shares_its_core =
-            [round_trip::SLEEPING, lock::HAND_OVER, lock::AMONG].contains(&self.title);
+        let shares_its_core = [
+            round_trip::SLEEPING,
+            lock::HAND_OVER,
+            lock::AMONG,
+            call::SLEEPING,
+        ]
+        .contains(&self.title);
         let now = involuntary_switches()?;
         Ok(if shares_its_core { 0 } else { now - before })
     }
@@ -87,6 +93,7 @@ pub fn all() -> Vec<Group> {
         attached::groups(),
         take_over::groups(),
         lock::groups(),
+        call::groups(),
     ]
     .into_iter()
     .flatten()

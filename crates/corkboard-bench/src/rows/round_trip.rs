@@ -225,7 +225,7 @@ const NEAR_SLEEPS: &str = "near side";
 
 /// Starts the far side and opens the near one meanwhile, for each waits for what the other
 /// creates.
-fn connect<L>(
+pub fn connect<L>(
     scratch: &Scratch,
     core: usize,
     role: &[&str],
