@@ -324,6 +324,44 @@ fn several_are_waited_for_together() {
     sender.join().unwrap();
 }
 
+/// A stream of which a process that is dead received nothing, full.
+#[cfg(unix)]
+fn full_for_the_dead(space: &Space) -> Producer {
+    let options = Options::new().capacity(1024);
+    let mut producer = options.producer(space, "s").unwrap();
+    let die = |space: &Space| {
+        std::mem::forget(Subscriber::open(space, "s", From::Oldest).unwrap());
+    };
+    child_that_dies(die, space);
+    for _ in 0..16 {
+        assert!(producer.try_send(b"x").unwrap().is_some());
+    }
+    producer
+}
+
+#[cfg(unix)]
+#[test]
+fn who_only_tries_to_send_is_not_held_up_by_the_dead_either() {
+    let scratch = Scratch::new();
+    let mut producer = full_for_the_dead(&scratch.space());
+    let mut alive = Subscriber::open(&scratch.space(), "s", From::Oldest).unwrap();
+    assert_eq!(drain(&mut alive).len(), 16);
+    common::until(|| producer.try_send(b"y").unwrap().is_some());
+    assert_eq!(drain(&mut alive), [b"y"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn who_is_interrupted_again_and_again_is_not_held_up_by_the_dead_either() {
+    let scratch = Scratch::new();
+    let mut producer = full_for_the_dead(&scratch.space());
+    let mut alive = Subscriber::open(&scratch.space(), "s", From::Oldest).unwrap();
+    assert_eq!(drain(&mut alive).len(), 16);
+    let _interruptions = common::Interruptions::begin();
+    let sent = producer.send_timeout(b"y", Duration::from_secs(60));
+    assert_eq!(sent.unwrap(), Some(17));
+}
+
 /// Ends a child with SIGKILL, which has the stream open, and what it did before.
 #[cfg(unix)]
 fn child_that_dies(work: impl FnOnce(&Space), space: &Space) {
