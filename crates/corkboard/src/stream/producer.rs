@@ -308,6 +308,7 @@ impl Producer {
             return Ok(None);
         }
         let result = self.append_in_turn(record);
+        hook::point("turn.ending");
         self.note_tail();
         mutex::unlock(self.ring.mutex(), self.entry);
         result
@@ -384,7 +385,10 @@ impl Producer {
             wanted
         } else {
             let (confirmed, table) = (self.ring.word(CONFIRMED), &self.table);
-            let cursors = || table.pins().skip(PRODUCERS);
+            let cursors = || {
+                hook::point("send.scanning");
+                table.pins().skip(PRODUCERS)
+            };
             self.wanted = wanted;
             protocol::reclaim(reclaimed, confirmed, wanted, cursors)
         };
@@ -557,6 +561,7 @@ impl Producer {
                 is_any |= cursor
                     .compare_exchange(found, 0, Ordering::Relaxed, Ordering::Relaxed)
                     .is_ok();
+                hook::point("reap.cleared");
                 lock::unlock(file, byte).map_err(failed)?;
             }
         }
@@ -617,6 +622,7 @@ impl Producer {
         }
         hook::point("takeover.locked");
         exchange();
+        hook::point("takeover.exchanged");
         lock::unlock(&file, byte).map_err(failed)?;
         drop((file, no_fork));
         Ok(true)

@@ -301,6 +301,7 @@ impl Subscriber {
             return;
         };
         protocol::advance(table.pin(*entry), self.seen);
+        hook::point("recv.advanced");
         if self.ring.overwrites() {
             return;
         }
