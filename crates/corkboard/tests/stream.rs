@@ -324,11 +324,14 @@ fn several_are_waited_for_together() {
     sender.join().unwrap();
 }
 
-/// A stream of which a process that is dead received nothing, full.
+/// A stream that is full because of a process that received nothing, and is dead; and a subscriber
+/// who received everything.
 #[cfg(unix)]
-fn full_for_the_dead(space: &Space) -> Producer {
+fn full_for_the_dead(space: &Space) -> (Producer, Subscriber) {
     let options = Options::new().capacity(1024);
     let mut producer = options.producer(space, "s").unwrap();
+    // First, or it would get the dead one's entry and clear it.
+    let mut alive = Subscriber::open(space, "s", From::Oldest).unwrap();
     let die = |space: &Space| {
         std::mem::forget(Subscriber::open(space, "s", From::Oldest).unwrap());
     };
@@ -336,16 +339,15 @@ fn full_for_the_dead(space: &Space) -> Producer {
     for _ in 0..16 {
         assert!(producer.try_send(b"x").unwrap().is_some());
     }
-    producer
+    assert_eq!(drain(&mut alive).len(), 16);
+    (producer, alive)
 }
 
 #[cfg(unix)]
 #[test]
 fn who_only_tries_to_send_is_not_held_up_by_the_dead_either() {
     let scratch = Scratch::new();
-    let mut producer = full_for_the_dead(&scratch.space());
-    let mut alive = Subscriber::open(&scratch.space(), "s", From::Oldest).unwrap();
-    assert_eq!(drain(&mut alive).len(), 16);
+    let (mut producer, mut alive) = full_for_the_dead(&scratch.space());
     common::until(|| producer.try_send(b"y").unwrap().is_some());
     assert_eq!(drain(&mut alive), [b"y"]);
 }
@@ -354,9 +356,7 @@ fn who_only_tries_to_send_is_not_held_up_by_the_dead_either() {
 #[test]
 fn who_is_interrupted_again_and_again_is_not_held_up_by_the_dead_either() {
     let scratch = Scratch::new();
-    let mut producer = full_for_the_dead(&scratch.space());
-    let mut alive = Subscriber::open(&scratch.space(), "s", From::Oldest).unwrap();
-    assert_eq!(drain(&mut alive).len(), 16);
+    let (mut producer, _alive) = full_for_the_dead(&scratch.space());
     let _interruptions = common::Interruptions::begin();
     let sent = producer.send_timeout(b"y", Duration::from_secs(60));
     assert_eq!(sent.unwrap(), Some(17));
