@@ -302,6 +302,62 @@ fn removal_is_noticed() {
 }
 
 #[test]
+fn removal_is_noticed_by_producers_that_wait_for_room() {
+    let scratch = Scratch::new();
+    for mode in [ProducerMode::Exclusive, ProducerMode::Shared] {
+        let options = Options::new().capacity(1024).producer_mode(mode);
+        let mut producer = options.producer(&scratch.space(), "s").unwrap();
+        while producer.try_send(b"x").unwrap().is_some() {}
+        let waiting = std::thread::spawn(move || producer.send(b"x").unwrap_err().kind());
+        scratch.space().remove(Kind::Stream, "s").unwrap();
+        assert_eq!(waiting.join().unwrap(), ErrorKind::Removed);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn handles_of_a_forks_child_are_refused_and_release_nothing() {
+    let scratch = Scratch::new();
+    for mode in [ProducerMode::Exclusive, ProducerMode::Shared] {
+        let name = format!("{mode:?}");
+        let options = Options::new().producer_mode(mode).capacity(1 << 16);
+        let mut producer = options.producer(&scratch.space(), &name).unwrap();
+        let mut subscriber = Subscriber::open(&scratch.space(), &name, From::Oldest).unwrap();
+        producer.send(&[1; 5000]).unwrap();
+        producer.send(b"2").unwrap();
+        // Held in place.
+        assert_eq!(subscriber.try_recv().unwrap().unwrap().len(), 5000);
+        let is_forked = |result: Result<(), corkboard::Error>| {
+            result.is_err_and(|error| error.kind() == ErrorKind::Forked)
+        };
+        let (sender, receiver) = (&mut producer, &mut subscriber);
+        let is_well = common::forked(move || {
+            let is_refused = is_forked(sender.send(b"x").map(drop))
+                && is_forked(sender.try_send(b"x").map(drop))
+                && is_forked(sender.loan(5000).and_then(|loan| loan.send()).map(drop))
+                && is_forked(sender.end(None).map(drop))
+                && is_forked(receiver.recv(LONG).map(drop))
+                && is_forked(receiver.try_recv().map(drop))
+                && is_forked(corkboard::wait::any(&mut [receiver], LONG).map(drop));
+            // SAFETY: the parent has its own; here they are dropped once, and not used again.
+            unsafe {
+                std::ptr::drop_in_place(sender);
+                std::ptr::drop_in_place(receiver);
+            }
+            is_refused
+        });
+        assert!(is_well);
+        assert_eq!(*subscriber.try_recv().unwrap().unwrap(), *b"2");
+        assert_eq!(producer.send(b"3").unwrap(), 3);
+        assert_eq!(*subscriber.try_recv().unwrap().unwrap(), *b"3");
+        if mode == ProducerMode::Exclusive {
+            let error = Producer::open(&scratch.space(), &name).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::WriterExists);
+        }
+    }
+}
+
+#[test]
 fn several_are_waited_for_together() {
     let scratch = Scratch::new();
     let mut producers =
@@ -412,6 +468,44 @@ fn dead_subscribers_hold_nobody_up_and_dead_producers_are_replaced() {
             assert_eq!(*alive.recv(LONG).unwrap().unwrap(), record);
         }
     }
+}
+
+/// A daemon that forks and is killed: its child has none of its locks.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_child_of_a_dead_process_is_taken_for_nobody() {
+    let scratch = Scratch::new();
+    let options = Options::new()
+        .capacity(1024)
+        .producer_mode(ProducerMode::Shared);
+    let mut producer = options.producer(&scratch.space(), "s").unwrap();
+    let mut alive = Subscriber::open(&scratch.space(), "s", From::Oldest).unwrap();
+    child_that_dies(
+        |space| {
+            let dead = Subscriber::open(space, "s", From::Oldest).unwrap();
+            let mut producer = Producer::open(space, "s").unwrap();
+            // SAFETY: the child only pauses until it is killed.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                loop {
+                    // SAFETY: as above.
+                    unsafe { libc::pause() };
+                }
+            }
+            producer.send(&child.to_ne_bytes()).unwrap();
+            std::mem::forget((dead, producer));
+        },
+        &scratch.space(),
+    );
+    let message = alive.recv(LONG).unwrap().unwrap();
+    let child = i32::from_ne_bytes(*message.first_chunk().unwrap());
+    for number in 0..100_u64 {
+        let sent = producer.send_timeout(&number.to_ne_bytes(), Duration::from_secs(60));
+        assert!(sent.unwrap().is_some());
+        assert_eq!(*alive.recv(LONG).unwrap().unwrap(), number.to_ne_bytes());
+    }
+    // SAFETY: a process that this test started, which still pauses.
+    assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0);
 }
 
 proptest! {
