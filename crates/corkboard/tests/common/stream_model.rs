@@ -155,7 +155,7 @@ impl Model {
                     self.send(producer, len * 9);
                 }
             }
-            Op::Loan { producer, len } => self.loan(producer, len, |len| Some(len)),
+            Op::Loan { producer, len } => self.loan(producer, len, Some),
             Op::LoanTruncated { producer, len } => self.loan(producer, len, |len| Some(len / 2)),
             Op::LoanDropped { producer, len } => self.loan(producer, len, |_| None),
             Op::End { producer } => {
