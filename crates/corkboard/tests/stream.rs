@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::Scratch;
@@ -154,6 +155,40 @@ fn who_begins_with_a_record_that_is_gone_is_told() {
         producer.send(&[number]).unwrap();
     }
     assert_eq!(*later.try_recv().unwrap().unwrap(), [103]);
+}
+
+#[test]
+fn who_begins_with_the_newest_gets_nothing_that_was_sent_before() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let options = Options::new().capacity(1024).overflow(Overflow::Overwrite);
+    let mut producer = options.producer(&space, "s").unwrap();
+    let (sent, is_done) = (AtomicU64::new(0), AtomicBool::new(false));
+    // Also when an assertion fails: the thread must come to its end.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                sent.store(producer.send(b"x").unwrap(), Ordering::Release);
+            }
+        });
+        let _done = Done(&is_done);
+        for _ in 0..3000 {
+            let before = sent.load(Ordering::Acquire);
+            let mut subscriber = Subscriber::open(&space, "s", From::Newest).unwrap();
+            loop {
+                match subscriber.recv(LONG) {
+                    Ok(message) => break assert!(message.unwrap().sequence() > before),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Lagged, "{error}"),
+                }
+            }
+        }
+    });
 }
 
 #[test]
