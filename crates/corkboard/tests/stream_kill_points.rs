@@ -146,8 +146,9 @@ impl Received {
 
 /// A stream that lives, and somebody who receives all of it.
 fn stream(options: &Options, space: &Space) -> (Keeper, Subscriber) {
-    drop(options.producer(space, NAME).unwrap());
+    let producer = options.producer(space, NAME).unwrap();
     let keeper = space.keep(Kind::Stream, NAME).unwrap();
+    drop(producer);
     (keeper, Subscriber::open(space, NAME, From::Oldest).unwrap())
 }
 

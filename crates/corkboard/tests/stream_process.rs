@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::{Scratch, is_killed, this_program};
 use corkboard::stream::{From, Options, Overflow, Producer, ProducerMode, Subscriber};
-use corkboard::{ErrorKind, Kind, Space};
+use corkboard::{ErrorKind, Keeper, Kind, Space};
 use random::Random;
 use records::{MIN_LEN, check, fill};
 
@@ -206,6 +206,12 @@ impl Worker {
     }
 }
 
+/// Creates a stream, which lives as long as what is returned.
+fn create(options: &Options, space: &Space, name: &str) -> Keeper {
+    let _producer = options.producer(space, name).unwrap();
+    space.keep(Kind::Stream, name).unwrap()
+}
+
 /// What was measured, as it is printed.
 fn quantiles(mut times: Vec<Duration>) -> String {
     times.sort();
@@ -234,8 +240,7 @@ fn whoever_is_killed_the_others_get_what_was_sent() {
             .max_subscribers(6)
             .overflow(overflow)
             .producer_mode(mode);
-        drop(options.producer(&space, NAME).unwrap());
-        let _keeper = space.keep(Kind::Stream, NAME).unwrap();
+        let _keeper = create(&options, &space, NAME);
         let mut subscriber = Subscriber::open(&space, NAME, From::Oldest).unwrap();
         let mut log = Log::default();
         let mut next_who = 0;
@@ -318,8 +323,7 @@ fn missed_and_received_make_up_exactly_what_was_produced() {
     let options = Options::new()
         .capacity(1 << 16)
         .overflow(Overflow::Overwrite);
-    drop(options.producer(&space, NAME).unwrap());
-    let _keeper = space.keep(Kind::Stream, NAME).unwrap();
+    let _keeper = create(&options, &space, NAME);
     let mut subscriber = Subscriber::open(&space, NAME, From::Oldest).unwrap();
     let producer = Worker::start("producer of numbers", 0, &space);
     let (mut received, mut missed, mut lags) = (0_u64, 0, 0_u64);
@@ -366,9 +370,7 @@ fn everybody_gets_everything_in_each_producers_order_while_subscribers_are_kille
         .capacity(1 << 18)
         .max_subscribers(8)
         .producer_mode(ProducerMode::Shared);
-    drop(options.producer(&space, NAME).unwrap());
-    drop(options.producer(&space, REPORTS).unwrap());
-    let _keepers = [NAME, REPORTS].map(|name| space.keep(Kind::Stream, name).unwrap());
+    let _keepers = [NAME, REPORTS].map(|name| create(&options, &space, name));
     let mut reports = Subscriber::open(&space, REPORTS, From::Oldest).unwrap();
     let subscribers: Vec<Worker> = (0..SUBSCRIBERS)
         .map(|who| Worker::start("subscriber to everything", who, &space))
