@@ -19,6 +19,7 @@ use common::{Scratch, this_program};
 use corkboard::board::{self, Access, Options, Reader, Writer};
 use corkboard::event::{Event, Reset};
 use corkboard::lock::{self, RwLock};
+use corkboard::stream::{self, From, Overflow, Producer, Subscriber};
 use corkboard::{ErrorKind, Kind, Space, wait};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,6 +35,7 @@ fn child_plays_its_part() {
         "write into the data" => write_into_the_data(&path),
         "read unchanged" => read_unchanged(&path),
         "another user" => read_as_another_user(&path),
+        "another subscriber" => subscribe_as_another_user(&path),
         "writer" => write_until_killed(&path),
         "hold the lock" => hold_the_lock(&path),
         "remove what is another's" => remove_what_is_anothers(&path),
@@ -207,6 +209,55 @@ fn another_user_with_read_permission_reads_and_waits() {
     assert!(lines.any(|line| line.unwrap() == "done"));
     assert!(child.wait().unwrap().success());
     drop(private);
+}
+
+fn subscribe_as_another_user(space: &str) {
+    become_nobody();
+    let space = Space::at(space).unwrap();
+    let mut subscriber = Subscriber::open(&space, "overwrite", From::Oldest).unwrap();
+    assert!(subscriber.is_observer());
+    assert_eq!(*subscriber.try_recv().unwrap().unwrap(), *b"first");
+    println!("waiting");
+    std::io::stdout().flush().unwrap();
+    let message = subscriber.recv(Some(PATIENCE)).unwrap().unwrap();
+    assert_eq!(*message, [7; 5000]);
+    for name in ["overwrite", "block"] {
+        let error = Producer::open(&space, name).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    }
+    // It could not say what it needs still.
+    let error = Subscriber::open(&space, "block", From::Oldest).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    let error = Subscriber::open(&space, "private", From::Oldest).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    println!("done");
+}
+
+#[test]
+#[ignore = "needs root, to become another user"]
+fn who_may_only_read_observes_a_stream_that_waits_for_nobody() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new();
+    let space = space_for_everyone(&scratch);
+    let streams = [
+        ("overwrite", Overflow::Overwrite, 0o644),
+        ("block", Overflow::Block, 0o644),
+        ("private", Overflow::Overwrite, 0o600),
+    ];
+    let [mut producer, _block, _private] = streams.map(|(name, overflow, mode)| {
+        let options = stream::Options::new().overflow(overflow);
+        let producer = options.producer(&space, name).unwrap();
+        let path = space.path().join(format!("{name}.stream"));
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        producer
+    });
+    producer.send(b"first").unwrap();
+    let mut child = start("another subscriber", space.path());
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while lines.next().expect("it waits").unwrap() != "waiting" {}
+    producer.send(&[7; 5000]).unwrap();
+    assert!(lines.any(|line| line.unwrap() == "done"));
+    assert!(child.wait().unwrap().success());
 }
 
 /// Gives up all rights of root, for the whole process.

@@ -1,8 +1,11 @@
-//! Boards against a model: any sequence of operations does what a list of values would do.
+//! Boards and streams against models: any sequence of operations does what a list of values or a
+//! queue of records would do.
 
 mod common;
 #[path = "common/model.rs"]
 mod model;
+#[path = "common/stream_model.rs"]
+mod stream_model;
 
 use common::Scratch;
 use model::{Model, Op, Shape};
@@ -25,6 +28,18 @@ proptest! {
     ) {
         let scratch = Scratch::new();
         let mut model = Model::new(scratch.space(), shape, true);
+        for op in ops {
+            model.step(op);
+        }
+    }
+
+    #[test]
+    fn a_stream_behaves_like_the_list_of_its_records(
+        shape in any::<[u8; 4]>().prop_map(stream_model::Shape::from_bytes),
+        ops in vec(any::<[u8; 4]>().prop_map(stream_model::Op::from_bytes), 1..200),
+    ) {
+        let scratch = Scratch::new();
+        let mut model = stream_model::Model::new(scratch.space(), shape);
         for op in ops {
             model.step(op);
         }

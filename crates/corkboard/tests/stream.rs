@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::Scratch;
@@ -157,6 +158,41 @@ fn who_begins_with_a_record_that_is_gone_is_told() {
 }
 
 #[test]
+fn who_begins_with_the_newest_gets_nothing_that_was_sent_before() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let options = Options::new().capacity(1024).overflow(Overflow::Overwrite);
+    let mut producer = options.producer(&space, "s").unwrap();
+    let (sent, is_done) = (AtomicU64::new(0), AtomicBool::new(false));
+    // Also when an assertion fails: the thread must come to its end.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                sent.store(producer.send(b"x").unwrap(), Ordering::Release);
+            }
+        });
+        let _done = Done(&is_done);
+        // Wine takes far longer to open one.
+        for _ in 0..if cfg!(windows) { 50 } else { 3000 } {
+            let before = sent.load(Ordering::Acquire);
+            let mut subscriber = Subscriber::open(&space, "s", From::Newest).unwrap();
+            loop {
+                match subscriber.recv(LONG) {
+                    Ok(message) => break assert!(message.unwrap().sequence() > before),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Lagged, "{error}"),
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn producers_take_turns_or_exclude_each_other() {
     let scratch = Scratch::new();
     let alone = Options::new().producer(&scratch.space(), "alone").unwrap();
@@ -302,6 +338,62 @@ fn removal_is_noticed() {
 }
 
 #[test]
+fn removal_is_noticed_by_producers_that_wait_for_room() {
+    let scratch = Scratch::new();
+    for mode in [ProducerMode::Exclusive, ProducerMode::Shared] {
+        let options = Options::new().capacity(1024).producer_mode(mode);
+        let mut producer = options.producer(&scratch.space(), "s").unwrap();
+        while producer.try_send(b"x").unwrap().is_some() {}
+        let waiting = std::thread::spawn(move || producer.send(b"x").unwrap_err().kind());
+        scratch.space().remove(Kind::Stream, "s").unwrap();
+        assert_eq!(waiting.join().unwrap(), ErrorKind::Removed);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn handles_of_a_forks_child_are_refused_and_release_nothing() {
+    let scratch = Scratch::new();
+    for mode in [ProducerMode::Exclusive, ProducerMode::Shared] {
+        let name = format!("{mode:?}");
+        let options = Options::new().producer_mode(mode).capacity(1 << 16);
+        let mut producer = options.producer(&scratch.space(), &name).unwrap();
+        let mut subscriber = Subscriber::open(&scratch.space(), &name, From::Oldest).unwrap();
+        producer.send(&[1; 5000]).unwrap();
+        producer.send(b"2").unwrap();
+        // Held in place.
+        assert_eq!(subscriber.try_recv().unwrap().unwrap().len(), 5000);
+        let is_forked = |result: Result<(), corkboard::Error>| {
+            result.is_err_and(|error| error.kind() == ErrorKind::Forked)
+        };
+        let (sender, receiver) = (&mut producer, &mut subscriber);
+        let is_well = common::forked(move || {
+            let is_refused = is_forked(sender.send(b"x").map(drop))
+                && is_forked(sender.try_send(b"x").map(drop))
+                && is_forked(sender.loan(5000).and_then(|loan| loan.send()).map(drop))
+                && is_forked(sender.end(None).map(drop))
+                && is_forked(receiver.recv(LONG).map(drop))
+                && is_forked(receiver.try_recv().map(drop))
+                && is_forked(corkboard::wait::any(&mut [receiver], LONG).map(drop));
+            // SAFETY: the parent has its own; here they are dropped once, and not used again.
+            unsafe {
+                std::ptr::drop_in_place(sender);
+                std::ptr::drop_in_place(receiver);
+            }
+            is_refused
+        });
+        assert!(is_well);
+        assert_eq!(*subscriber.try_recv().unwrap().unwrap(), *b"2");
+        assert_eq!(producer.send(b"3").unwrap(), 3);
+        assert_eq!(*subscriber.try_recv().unwrap().unwrap(), *b"3");
+        if mode == ProducerMode::Exclusive {
+            let error = Producer::open(&scratch.space(), &name).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::WriterExists);
+        }
+    }
+}
+
+#[test]
 fn several_are_waited_for_together() {
     let scratch = Scratch::new();
     let mut producers =
@@ -322,6 +414,44 @@ fn several_are_waited_for_together() {
         received += drain(&mut subscribers[ready]).len();
     }
     sender.join().unwrap();
+}
+
+/// A stream that is full because of a process that received nothing, and is dead; and a subscriber
+/// who received everything.
+#[cfg(unix)]
+fn full_for_the_dead(space: &Space) -> (Producer, Subscriber) {
+    let options = Options::new().capacity(1024);
+    let mut producer = options.producer(space, "s").unwrap();
+    // First, or it would get the dead one's entry and clear it.
+    let mut alive = Subscriber::open(space, "s", From::Oldest).unwrap();
+    let die = |space: &Space| {
+        std::mem::forget(Subscriber::open(space, "s", From::Oldest).unwrap());
+    };
+    child_that_dies(die, space);
+    for _ in 0..16 {
+        assert!(producer.try_send(b"x").unwrap().is_some());
+    }
+    assert_eq!(drain(&mut alive).len(), 16);
+    (producer, alive)
+}
+
+#[cfg(unix)]
+#[test]
+fn who_only_tries_to_send_is_not_held_up_by_the_dead_either() {
+    let scratch = Scratch::new();
+    let (mut producer, mut alive) = full_for_the_dead(&scratch.space());
+    common::until(|| producer.try_send(b"y").unwrap().is_some());
+    assert_eq!(drain(&mut alive), [b"y"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn who_is_interrupted_again_and_again_is_not_held_up_by_the_dead_either() {
+    let scratch = Scratch::new();
+    let (mut producer, _alive) = full_for_the_dead(&scratch.space());
+    let _interruptions = common::Interruptions::begin();
+    let sent = producer.send_timeout(b"y", Duration::from_secs(60));
+    assert_eq!(sent.unwrap(), Some(17));
 }
 
 /// Ends a child with SIGKILL, which has the stream open, and what it did before.
@@ -374,6 +504,44 @@ fn dead_subscribers_hold_nobody_up_and_dead_producers_are_replaced() {
             assert_eq!(*alive.recv(LONG).unwrap().unwrap(), record);
         }
     }
+}
+
+/// A daemon that forks and is killed: its child has none of its locks.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_child_of_a_dead_process_is_taken_for_nobody() {
+    let scratch = Scratch::new();
+    let options = Options::new()
+        .capacity(1024)
+        .producer_mode(ProducerMode::Shared);
+    let mut producer = options.producer(&scratch.space(), "s").unwrap();
+    let mut alive = Subscriber::open(&scratch.space(), "s", From::Oldest).unwrap();
+    child_that_dies(
+        |space| {
+            let dead = Subscriber::open(space, "s", From::Oldest).unwrap();
+            let mut producer = Producer::open(space, "s").unwrap();
+            // SAFETY: the child only pauses until it is killed.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                loop {
+                    // SAFETY: as above.
+                    unsafe { libc::pause() };
+                }
+            }
+            producer.send(&child.to_ne_bytes()).unwrap();
+            std::mem::forget((dead, producer));
+        },
+        &scratch.space(),
+    );
+    let message = alive.recv(LONG).unwrap().unwrap();
+    let child = i32::from_ne_bytes(*message.first_chunk().unwrap());
+    for number in 0..100_u64 {
+        let sent = producer.send_timeout(&number.to_ne_bytes(), Duration::from_secs(60));
+        assert!(sent.unwrap().is_some());
+        assert_eq!(*alive.recv(LONG).unwrap().unwrap(), number.to_ne_bytes());
+    }
+    // SAFETY: a process that this test started, which still pauses.
+    assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0);
 }
 
 proptest! {

@@ -1,4 +1,4 @@
-//! Waiting for several boards at once: from a thread, an event loop, a future.
+//! Waiting for several boards and streams at once: from a thread, an event loop, a future.
 
 mod common;
 
@@ -8,6 +8,7 @@ use common::{Scratch, is_ready};
 use corkboard::board::{Options, Reader, Writer};
 #[cfg(target_os = "linux")]
 use corkboard::event::{Event, Reset};
+use corkboard::stream::{self, From, Overflow, Producer, Subscriber};
 use corkboard::{ErrorKind, Kind, Space, wait};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -145,6 +146,105 @@ fn a_descriptor_becomes_readable_a_last_time_when_the_object_is_gone() {
     assert_eq!(error.kind(), ErrorKind::Removed);
 }
 
+fn stream(space: &Space, name: &str, overflow: Overflow) -> (Producer, Subscriber) {
+    let options = stream::Options::new().capacity(1024).overflow(overflow);
+    let producer = options.producer(space, name).unwrap();
+    let subscriber = Subscriber::open(space, name, From::Oldest).unwrap();
+    (producer, subscriber)
+}
+
+#[test]
+fn any_waits_for_boards_and_streams_together() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let (mut writers, mut readers) = boards(&space, 1);
+    let (mut producer, mut subscriber) = stream(&space, "s", Overflow::Block);
+    let (mut answers, mut answered) = stream(&space, "answers", Overflow::Block);
+    let thread = std::thread::spawn(move || {
+        for round in 0..2000_u32 {
+            let mut items: [&mut dyn wait::Waitable; 2] = [&mut readers[0], &mut subscriber];
+            let ready = wait::any(&mut items, Some(PATIENCE)).unwrap();
+            assert_eq!(ready, Some(round as usize % 2));
+            let value = match round % 2 {
+                0 => readers[0].read().unwrap().unwrap().to_vec(),
+                _ => subscriber.try_recv().unwrap().unwrap().to_vec(),
+            };
+            answers.send(&value).unwrap();
+        }
+        (readers, subscriber)
+    });
+    for round in 0..2000_u32 {
+        let value = round.to_ne_bytes();
+        match round % 2 {
+            0 => writers[0].publish(&value).unwrap(),
+            _ => producer.send(&value).unwrap(),
+        };
+        let message = answered.recv(Some(PATIENCE)).unwrap();
+        assert_eq!(*message.expect("not stuck"), value);
+    }
+    let (mut readers, mut subscriber) = thread.join().unwrap();
+    let thread = std::thread::spawn(move || {
+        let mut items: [&mut dyn wait::Waitable; 2] = [&mut readers[0], &mut subscriber];
+        wait::any(&mut items, Some(PATIENCE)).unwrap_err().kind()
+    });
+    space.remove(Kind::Stream, "s").unwrap();
+    assert_eq!(thread.join().unwrap(), ErrorKind::Removed);
+}
+
+#[test]
+fn a_descriptor_becomes_readable_at_each_record() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    for overflow in [Overflow::Block, Overflow::Overwrite] {
+        let name = format!("{overflow:?}");
+        let (mut producer, mut subscriber) = stream(&space, &name, overflow);
+        let notifier = subscriber.notifier().unwrap();
+        assert!(!is_ready(&notifier, Duration::ZERO));
+        for round in 0..200_u32 {
+            producer.send(&round.to_ne_bytes()).unwrap();
+            assert!(is_ready(&notifier, PATIENCE));
+            notifier.clear().unwrap();
+            assert!(!is_ready(&notifier, Duration::ZERO));
+            let message = subscriber.try_recv().unwrap().unwrap();
+            assert_eq!(*message, round.to_ne_bytes());
+        }
+        // Also who has not received for laps hears of each new one.
+        for round in 0..100_u32 {
+            if producer.try_send(&round.to_ne_bytes()).unwrap().is_some() {
+                assert!(is_ready(&notifier, PATIENCE), "{round}");
+                notifier.clear().unwrap();
+            }
+        }
+        assert!(
+            is_ready(&subscriber.notifier().unwrap(), PATIENCE),
+            "old ones"
+        );
+        space.remove(Kind::Stream, &name).unwrap();
+        assert!(is_ready(&notifier, PATIENCE), "removed");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_deletion_of_a_stream_is_noticed_also_by_one_whom_signals_keep_interrupting() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let (mut producer, mut subscriber) = stream(&space, "s", Overflow::Block);
+    let notifier = subscriber.notifier().unwrap();
+    std::fs::remove_file(space.path().join("s.stream")).unwrap();
+    let _interruptions = common::Interruptions::begin();
+    let error = subscriber.recv(Some(PATIENCE)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Removed);
+    let error = loop {
+        match producer.send_timeout(b"x", PATIENCE) {
+            Ok(sent) => assert!(sent.is_some(), "not noticed"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Removed);
+    assert!(is_ready(&notifier, PATIENCE));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_deletion_is_noticed_also_by_one_whom_signals_keep_interrupting() {
@@ -177,6 +277,12 @@ fn a_forked_child_gets_no_notifier_of_its_parents_reader() {
             matches!(reader.notifier(), Err(error) if error.kind() == ErrorKind::Forked)
         }));
     }
+    let (_producer, subscriber) = stream(&space, "s", Overflow::Block);
+    let notifier = subscriber.notifier().unwrap();
+    assert!(common::forked(|| {
+        drop(notifier);
+        matches!(subscriber.notifier(), Err(error) if error.kind() == ErrorKind::Forked)
+    }));
 }
 
 #[cfg(feature = "async")]
@@ -234,6 +340,32 @@ mod futures {
             assert_eq!(*snapshot, round.to_ne_bytes());
         }
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_future_is_ready_at_each_record_and_when_the_stream_is_removed() {
+        let scratch = Scratch::new();
+        let space = scratch.space();
+        let (mut producer, mut subscriber) = stream(&space, "s", Overflow::Block);
+        let (mut answers, mut answered) = stream(&space, "answers", Overflow::Block);
+        let thread = std::thread::spawn(move || {
+            block_on(async {
+                loop {
+                    if let Err(error) = subscriber.arrived().await {
+                        return error.kind();
+                    }
+                    let message = subscriber.try_recv().unwrap().unwrap();
+                    answers.send(&message).unwrap();
+                }
+            })
+        });
+        for round in 0..1000_u32 {
+            producer.send(&round.to_ne_bytes()).unwrap();
+            let message = answered.recv(Some(PATIENCE)).unwrap();
+            assert_eq!(*message.expect("not stuck"), round.to_ne_bytes());
+        }
+        space.remove(Kind::Stream, "s").unwrap();
+        assert_eq!(thread.join().unwrap(), ErrorKind::Removed);
     }
 
     #[test]

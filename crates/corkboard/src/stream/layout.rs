@@ -42,8 +42,8 @@ pub(super) const HEAD: usize = 4;
 /// The longest payload that is in the cell itself, in bytes.
 pub(super) const INLINE: usize = CELL - 8 * HEAD;
 /// Longer ones begin at a multiple of this in the arena.
-const GRAIN: usize = 64;
-/// Set in the length of an end mark.
+pub(super) const GRAIN: usize = 64;
+/// Set in the length of an end mark, and what stands for its checksum.
 pub(super) const END: u64 = 1 << 63;
 
 /// A stream's shape, fixed at creation.

@@ -11,7 +11,7 @@ use super::protocol;
 use super::ring::{Ring, seal};
 use super::{ProducerMode, remove};
 use crate::buffer::Buffer;
-use crate::clock::Deadline;
+use crate::clock::{Deadline, Looks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
 use crate::integrity::copy_crc64;
@@ -30,7 +30,8 @@ use crate::waking;
 const UNWAITED: u32 = 1000;
 /// How long who does not wait for room waits for another producer's turn to end.
 const TURN: Duration = Duration::from_millis(20);
-/// How soon a producer that waits for room looks for subscribers that died.
+/// How often a producer without room looks for subscribers that died, and whether the stream is
+/// still there.
 const SLICE: Duration = Duration::from_millis(5);
 /// The same, where subscribers may not have seen that it waits.
 const SHORT_SLICE: Duration = Duration::from_millis(2);
@@ -60,6 +61,8 @@ pub struct Producer {
     floor: u64,
     /// Up to which record the subscribers must get, before there is room for what was to be sent.
     wanted: u64,
+    /// When to look for dead subscribers, if there is no room.
+    looks: Looks,
     pub(super) buffer: Buffer,
 }
 
@@ -119,7 +122,7 @@ impl Producer {
         let (shape, label) = (ring.geometry.table(), options.label_or_program());
         // A child would keep the lock on the entry.
         let no_fork = no_fork();
-        let file = ring.reopen("open")?;
+        let file = ring.reopen_to_claim()?;
         let claimed = Table::claim_in(file, shape, 0..PRODUCERS, ring.generation, &label);
         drop(no_fork);
         let Some((table, entry)) = claimed.map_err(failed)? else {
@@ -138,6 +141,7 @@ impl Producer {
             free: 0,
             floor: 0,
             wanted: 0,
+            looks: Looks::every(SLICE),
             buffer: Buffer::default(),
             ring: Arc::new(ring),
         };
@@ -186,7 +190,8 @@ impl Producer {
     /// As [`send`](Self::send).
     ///
     /// # Blocking
-    /// For at most `timeout`.
+    /// For at most `timeout`; on a shared stream 20 ms for another producer's turn, if that is
+    /// longer.
     ///
     /// # If a process dies
     /// *Recovers*, as [`send`](Self::send).
@@ -278,10 +283,9 @@ impl Producer {
             if let Some(sequence) = self.try_append(record, deadline)? {
                 return Ok(Some(sequence));
             }
-            if deadline.left().is_zero() {
+            if !self.wait_for_room(deadline)? {
                 return Ok(None);
             }
-            self.wait_for_room(deadline)?;
         }
     }
 
@@ -296,24 +300,26 @@ impl Producer {
     }
 
     fn try_append(&mut self, record: Record<'_>, deadline: Deadline) -> Result<Option<u64>> {
-        let len = record.len();
-        self.check(len)?;
+        self.check(record.len())?;
         if self.has_turn() {
-            return match self.has_room(len) || self.make_room(len)? {
-                true => self.append(record).map(Some),
-                false => Ok(None),
-            };
+            return self.append_in_turn(record);
         }
         if self.take_turn(deadline.left().max(TURN))?.is_some() {
             return Ok(None);
         }
-        let result = match self.has_room(len) || self.make_room(len)? {
-            true => self.append(record).map(Some),
-            false => Ok(None),
-        };
+        let result = self.append_in_turn(record);
+        hook::point("turn.ending");
         self.note_tail();
         mutex::unlock(self.ring.mutex(), self.entry);
         result
+    }
+
+    fn append_in_turn(&mut self, record: Record<'_>) -> Result<Option<u64>> {
+        let len = record.len();
+        match self.has_room(len) || self.make_room(len)? {
+            true => self.append(record).map(Some),
+            false => Ok(None),
+        }
     }
 
     #[inline]
@@ -374,15 +380,22 @@ impl Producer {
         }
         let wanted = (needed + (newest - needed) / SHARE).min(newest);
         let reclaimed = self.ring.word(RECLAIMED);
-        if self.ring.overwrites() {
+        let free = if self.ring.overwrites() {
             protocol::withdraw(reclaimed, wanted);
-            self.free = wanted;
+            wanted
         } else {
             let (confirmed, table) = (self.ring.word(CONFIRMED), &self.table);
-            let cursors = || table.pins().skip(PRODUCERS);
-            self.free = protocol::reclaim(reclaimed, confirmed, wanted, cursors);
+            let cursors = || {
+                hook::point("send.scanning");
+                table.pins().skip(PRODUCERS)
+            };
             self.wanted = wanted;
+            protocol::reclaim(reclaimed, confirmed, wanted, cursors)
+        };
+        if free > newest {
+            return Err(self.ring.contradictory());
         }
+        self.free = free;
         hook::point("send.reclaimed");
         self.floor = self.floor_after(self.free)?;
         Ok(self.fits(len, self.free, self.floor))
@@ -432,7 +445,7 @@ impl Producer {
             Record::Loaned { crc, .. } => crc,
             Record::End => {
                 word |= END;
-                0
+                END
             }
         };
         hook::point("send.copied");
@@ -486,11 +499,23 @@ impl Producer {
         }
     }
 
-    /// Sleeps until subscribers have come far enough, or for a slice; then clears what dead ones
-    /// left.
-    fn wait_for_room(&mut self, deadline: Deadline) -> Result<()> {
+    /// Clears what dead subscribers left, if it is time to look for them, or sleeps until live ones
+    /// have come far enough, or for a slice. `false` when there is no time left.
+    fn wait_for_room(&mut self, deadline: Deadline) -> Result<bool> {
+        // By the clock: a sleep that signals keep interrupting never runs out, and who only tries
+        // does not sleep.
+        if self.looks.is_due() {
+            self.ring.check_in_place(SEND)?;
+            if self.reap()? {
+                return Ok(true);
+            }
+        }
+        let left = deadline.left();
+        if left.is_zero() {
+            return Ok(false);
+        }
         if self.ring.overwrites() {
-            return Ok(());
+            return Ok(true);
         }
         let (room, wanted) = (self.ring.word(ROOM), self.ring.word(WANTED));
         // Acquire pairs with the Release in `Subscriber::make_room`: what that took down was
@@ -504,38 +529,43 @@ impl Producer {
         let slice = if barrier::heavy() { SLICE } else { SHORT_SLICE };
         let cursors = || self.table.pins().skip(PRODUCERS);
         if protocol::slowest(cursors()).is_some_and(|free| free >= self.wanted) {
-            return Ok(());
+            return Ok(true);
         }
         hook::point("send.waiting");
-        if wait::wait_low(room, ticket, deadline.left().min(slice)) {
-            self.ring.check_in_place(SEND)?;
-            self.reap()?;
-        }
-        Ok(())
+        wait::wait_low(room, ticket, left.min(slice));
+        Ok(true)
     }
 
-    /// Clears the cursors of dead subscribers that hold us up.
-    fn reap(&self) -> Result<()> {
+    /// Clears the cursors of dead subscribers that hold us up; returns whether there were any.
+    fn reap(&self) -> Result<bool> {
         let failed = |errno| Error::os(SEND, self.ring.object(), errno);
         let mut file = None;
+        let mut is_any = false;
         for (index, cursor) in self.table.pins().skip(PRODUCERS).enumerate() {
             let found = cursor.load(Ordering::Relaxed);
             if found == 0 || found > self.wanted {
                 continue;
             }
-            // Through a description of its own, which nobody inherits.
-            let file = match &file {
-                Some(file) => file,
-                None => &*file.insert((self.ring.reopen(SEND)?, no_fork())),
+            // Through a description of its own, of which no child gets a copy: the file is closed
+            // before others may fork.
+            let (file, _no_fork) = match &file {
+                Some(opened) => opened,
+                None => {
+                    let no_fork = no_fork();
+                    &*file.insert((self.ring.reopen(SEND)?, no_fork))
+                }
             };
             let byte = lock_byte(PRODUCERS + index);
-            if lock::try_lock(&file.0, byte).map_err(failed)? {
+            if lock::try_lock(file, byte).map_err(failed)? {
                 hook::point("reap.locked");
-                let _ = cursor.compare_exchange(found, 0, Ordering::Relaxed, Ordering::Relaxed);
-                lock::unlock(&file.0, byte).map_err(failed)?;
+                is_any |= cursor
+                    .compare_exchange(found, 0, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok();
+                hook::point("reap.cleared");
+                lock::unlock(file, byte).map_err(failed)?;
             }
         }
-        Ok(())
+        Ok(is_any)
     }
 
     /// Takes the turn, or returns who keeps it.
@@ -581,6 +611,9 @@ impl Producer {
     /// Runs `exchange` while holding the byte of `entry`, if its holder is dead.
     fn while_dead(&self, entry: usize, exchange: &mut dyn FnMut()) -> Result<bool> {
         let failed = |errno| Error::os("take over", self.ring.object(), errno);
+        if entry >= PRODUCERS {
+            return Err(self.ring.contradictory());
+        }
         let no_fork = no_fork();
         let file = self.ring.reopen(SEND)?;
         let byte = lock_byte(entry);
@@ -589,6 +622,7 @@ impl Producer {
         }
         hook::point("takeover.locked");
         exchange();
+        hook::point("takeover.exchanged");
         lock::unlock(&file, byte).map_err(failed)?;
         drop((file, no_fork));
         Ok(true)

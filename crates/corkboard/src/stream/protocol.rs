@@ -120,8 +120,9 @@ pub(super) fn reclaim<'a, I: Iterator<Item = &'a AtomicU64>>(
     if new < wanted {
         reclaimed.store(new, Ordering::Release);
     }
-    // Release: whoever takes our place finds it before what we overwrite. I5.
-    confirmed.store(new, Ordering::Release);
+    confirmed.store(new, Ordering::Relaxed);
+    // Whoever takes our place finds that before what we overwrite: I5.
+    fence(Ordering::Release);
     new
 }
 

@@ -107,14 +107,25 @@ impl Ring {
         })
     }
 
-    /// Opens the file again, if the stream's name still means it.
-    pub(super) fn reopen(&self, operation: &'static str) -> Result<File> {
+    /// Opens the file again; `None` when the stream's name no longer means it.
+    fn find(&self) -> Result<Option<File>> {
         match open(&self.space, &self.name, Protection::ReadWrite) {
-            Ok((_, opened)) if opened.facts.identity == self.identity => Ok(opened.file),
-            Ok(_) => Err(self.removed(operation)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.removed(operation)),
+            Ok((_, opened)) if opened.facts.identity == self.identity => Ok(Some(opened.file)),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    pub(super) fn reopen(&self, operation: &'static str) -> Result<File> {
+        self.find()?.ok_or_else(|| self.removed(operation))
+    }
+
+    /// As [`reopen`](Self::reopen), while the stream is being opened: then one that is gone is
+    /// absent, and may be made anew.
+    pub(super) fn reopen_to_claim(&self) -> Result<File> {
+        self.find()?
+            .ok_or_else(|| Error::os("open", self.object(), Errno::NOENT))
     }
 
     #[inline]
@@ -195,17 +206,37 @@ impl Ring {
             if tail > MAX_COUNT {
                 break;
             }
-            if tail > 0 && !protocol::is_published(self.stamp(tail), tail) {
-                std::hint::spin_loop();
-                continue;
+            if (tail == 0 || protocol::is_published(self.stamp(tail), tail))
+                && let Some(newest) = self.newest_from(tail)
+            {
+                return Ok(newest);
             }
-            for newest in tail..=tail + self.cells() {
-                if !protocol::is_published(self.stamp(newest + 1), newest + 1) {
-                    return Ok(newest);
-                }
-            }
+            std::hint::spin_loop();
         }
         Err(self.contradictory())
+    }
+
+    /// The last of the records that follow one another from `tail` on; `None` when the next one was
+    /// overwritten meanwhile, and so is not yet to come.
+    fn newest_from(&self, tail: u64) -> Option<u64> {
+        for newest in tail..=tail + self.cells() {
+            let next = newest + 1;
+            match protocol::published(self.stamp(next)).cmp(&next) {
+                std::cmp::Ordering::Less => return Some(newest),
+                std::cmp::Ordering::Equal => {}
+                std::cmp::Ordering::Greater => return None,
+            }
+        }
+        None
+    }
+
+    /// Up to which record they may be overwritten.
+    pub(super) fn reclaimed(&self) -> Result<u64> {
+        let reclaimed = self.word(RECLAIMED).load(Ordering::Acquire);
+        if reclaimed > MAX_COUNT {
+            return Err(self.contradictory());
+        }
+        Ok(reclaimed)
     }
 
     /// Where in the arena a record is that nobody overwrites now, and where it ends.
@@ -213,7 +244,8 @@ impl Ring {
         let cell = self.cell(sequence);
         let [len, place] = [LEN, PLACE].map(|word| cell[word].load(Ordering::Relaxed));
         let len = usize::try_from(len & !END).unwrap_or(usize::MAX);
-        if len > self.geometry.max_len() || place > MAX_COUNT {
+        let is_place = place <= MAX_COUNT && place.is_multiple_of(GRAIN as u64);
+        if len > self.geometry.max_len() || !is_place {
             return Err(self.contradictory());
         }
         Ok((place, place + footprint(len)))
@@ -303,8 +335,16 @@ pub(super) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
         let Some(geometry) = found else {
             return;
         };
-        for cell in 0..geometry.cells() {
-            wait::wake_low(mapping.word(geometry.first_cell() + cell * CELL));
+        // Subscribers sleep at the cell after the newest record; there may be millions of others.
+        // One that waits for a record further on looks after a slice.
+        let (tail, cells) = (mapping.word(TAIL).load(Ordering::Acquire), geometry.cells());
+        let stamp = |sequence: u64| {
+            let index = sequence as usize % cells;
+            mapping.word(geometry.first_cell() + index * CELL)
+        };
+        let mut later = (tail.min(MAX_COUNT)..).skip(1).take(cells);
+        if let Some(next) = later.find(|next| protocol::published(stamp(*next)) < *next) {
+            wait::wake_low(stamp(next));
         }
         wait::wake_low(mapping.word(ROOM));
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::layout::*;
-use super::ring::{Ring, seal};
+use super::ring::{MAX_COUNT, Ring, seal};
 use super::{From, protocol, watching};
 use crate::buffer::Buffer;
 use crate::clock::{Deadline, Looks};
@@ -128,7 +128,7 @@ impl Subscriber {
             let shape = ring.geometry.table();
             // A child would keep the lock on the entry.
             let no_fork = no_fork();
-            let file = ring.reopen("open")?;
+            let file = ring.reopen_to_claim()?;
             let (entries, label) = (PRODUCERS..shape.entries, program_name());
             table =
                 Table::claim_in(file, shape, entries, ring.generation, &label).map_err(failed)?;
@@ -182,6 +182,9 @@ impl Subscriber {
             Some((table, entry)) => protocol::join(table.pin(*entry), reclaimed, wanted),
             None => wanted.max(reclaimed.load(Ordering::Acquire)),
         };
+        if self.seen > wanted.max(MAX_COUNT) {
+            return Err(self.ring.contradictory());
+        }
         if matches!(from, From::Sequence(1..)) {
             self.missed = self.seen - wanted;
         }
@@ -245,7 +248,7 @@ impl Subscriber {
     /// that are there already, `limit` at most. Returns how many there were.
     ///
     /// # Errors
-    /// As [`recv`](Self::recv); if there were records before that, the next receive reports it.
+    /// As [`recv`](Self::recv). The records before that were handed to `each` all the same.
     ///
     /// # Blocking
     /// As [`recv`](Self::recv), for the first record.
@@ -313,6 +316,7 @@ impl Subscriber {
             return;
         };
         protocol::advance(table.pin(*entry), self.seen);
+        hook::point("recv.advanced");
         if self.ring.overwrites() {
             return;
         }
@@ -388,9 +392,11 @@ impl Subscriber {
             return Err(self.ring.error(ErrorKind::Damaged, RECEIVE, cause));
         }
         self.held = held;
-        let is_whole = is_end
-            || !self.ring.is_verified()
-            || self.ring.checksum(self.bytes()) == seal(crc, sequence);
+        let sum = || match is_end {
+            true => END,
+            false => self.ring.checksum(self.bytes()),
+        };
+        let is_whole = !self.ring.is_verified() || sum() == seal(crc, sequence);
         if matches!(held, Held::Copy) {
             self.advance();
         }
@@ -429,7 +435,10 @@ impl Subscriber {
     #[cold]
     #[inline(never)]
     fn lag(&mut self) -> Error {
-        let reclaimed = self.ring.word(RECLAIMED).load(Ordering::Acquire);
+        let reclaimed = match self.ring.reclaimed() {
+            Ok(reclaimed) => reclaimed,
+            Err(error) => return error,
+        };
         let Some(missed @ 1..) = reclaimed.checked_sub(self.seen) else {
             return self.ring.contradictory();
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Subscriber;
-use super::layout::{RECLAIMED, WAITING};
+use super::layout::WAITING;
 use super::ring::Ring;
 use super::subscriber::RECEIVE;
 use crate::error::Result;
@@ -70,7 +70,7 @@ impl Sleeper for Watching {
 
     fn acknowledge(&self) {
         // One that was lapped goes on with what is left.
-        let left = self.ring.word(RECLAIMED).load(Ordering::Relaxed);
+        let left = self.ring.reclaimed().unwrap_or(0);
         let mut seen = self.seen().max(left);
         for _ in 0..self.ring.cells() {
             if self.ring.stamp(seen + 1).load(Ordering::Relaxed) != seen + 1 {
