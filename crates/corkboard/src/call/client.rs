@@ -22,8 +22,10 @@ use crate::sys::wait;
 /// How often who waits for a slot looks for one whose server is done with a call that was given up.
 const ROOM_SLICE: Duration = Duration::from_millis(5);
 /// How often a wait looks before it sleeps, at most and at first; it learns from how long it took.
-const MAX_SPINS: u32 = 1024;
-const FIRST_SPINS: u32 = 64;
+const MAX_SPINS: u32 = 256;
+const FIRST_SPINS: u32 = 16;
+/// How long a look that found nothing is before the next one.
+const PAUSES: u32 = 4;
 /// A sleep shorter than this should have been spent looking.
 const SOON: Duration = Duration::from_micros(15);
 pub(super) const CALL: &str = "make";
@@ -352,7 +354,10 @@ impl Pending {
             if let Some(answer) = self.answer() {
                 return self.finish(answer);
             }
-            std::hint::spin_loop();
+            // Each look takes the cell's line away from the server, which writes to it.
+            for _ in 0..PAUSES {
+                std::hint::spin_loop();
+            }
         }
         self.wait_asleep()
     }

@@ -9,10 +9,10 @@ use crate::space::Kind;
 
 /// Which server is the one now: counted up by each.
 pub(super) const EPOCH: usize = 264;
-/// How many requests were answered.
-pub(super) const ANSWERED: usize = 272;
 /// Rung by clients when the server may sleep.
 pub(super) const BELL: usize = 320;
+/// How many requests were answered: on a line that clients have no use for.
+pub(super) const ANSWERED: usize = 448;
 
 /// The table's first entry is the server's.
 pub(super) const SERVER: usize = 0;
@@ -88,11 +88,11 @@ impl Geometry {
 
     /// How far apart the payloads are that are in no cell.
     pub(super) fn stride(&self) -> usize {
+        // None shares a page with another when they are long, or a line when they are short.
         match self.capacity {
-            ..=INLINE => 0,
-            // None shares a page with another when they are long, or a line when they are short.
-            ..PAGE => self.capacity.next_multiple_of(CELL),
-            _ => self.capacity.next_multiple_of(PAGE),
+            capacity if capacity <= INLINE => 0,
+            capacity if capacity < PAGE => capacity.next_multiple_of(CELL),
+            capacity => capacity.next_multiple_of(PAGE),
         }
     }
 
