@@ -15,7 +15,7 @@ use crate::space::{Kind, Space};
 use crate::sync::{AtomicU64, Ordering, store_bytes};
 use crate::sys::map::{Mapping, Protection};
 use crate::sys::process::no_fork;
-use crate::sys::{lock, wait};
+use crate::sys::{Errno, lock, wait};
 
 /// Where requests are handed in and replies out: one call's file, mapped.
 pub(super) struct Desk {
@@ -103,7 +103,12 @@ impl Desk {
     ) -> Result<Option<(Table, usize)>> {
         // A child would keep the lock on the entry.
         let _no_fork = no_fork();
-        let file = self.attachment.reopen("open", Protection::ReadWrite)?;
+        let file = self.attachment.reopen("open", Protection::ReadWrite);
+        let file = file.map_err(|error| match error.kind() {
+            // Whoever opens it has had no handle on it yet.
+            ErrorKind::Removed => self.attachment.failed("open", Errno::NOENT),
+            _ => error,
+        })?;
         let (shape, generation) = (self.geometry.table(), self.attachment.generation);
         Table::claim_in(file, shape, entries, generation, label)
             .map_err(|errno| self.attachment.failed("open", errno))
@@ -273,6 +278,11 @@ impl Desk {
             let (start, end) = ((offset + done) / PAGE * PAGE, offset + len);
             (self.attachment.mapping)
                 .populate(start, end - start, Protection::ReadWrite)
+                .map_err(|errno| match errno {
+                    // What the system says when there is none for a mapping.
+                    Errno::FAULT | Errno::NOMEM => Errno::NOSPC,
+                    errno => errno,
+                })
                 .map_err(|errno| self.attachment.failed(operation, errno))?;
             populated.fetch_max(len, Ordering::Relaxed);
         }
