@@ -10,12 +10,14 @@
 
 #[path = "../../../crates/corkboard/tests/common/hostile.rs"]
 mod hostile;
+mod input;
 mod scratch;
 
 use std::cell::OnceCell;
 use std::time::Duration;
 
 use hostile::{Board, Handles, SHAPES, seal, visit};
+use input::Input;
 
 thread_local! {
     static BOARDS: OnceCell<[Board; 4]> = const { OnceCell::new() };
@@ -96,27 +98,4 @@ fn run_on(board: &Board, choice: u8, file: usize, mut input: Input<'_>) {
         board.set_len(file, len);
     }
     visit(&board.space, &mut published, Duration::ZERO);
-}
-
-/// What is left of the fuzzer's bytes; zeros follow.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn short(&mut self) -> u16 {
-        let bytes = [(); 2].map(|()| self.byte().unwrap_or(0));
-        u16::from_le_bytes(bytes)
-    }
-
-    /// `count` bytes, or as many as there are.
-    fn bytes(&mut self, count: usize) -> &'a [u8] {
-        let (bytes, rest) = self.0.split_at(count.min(self.0.len()));
-        self.0 = rest;
-        bytes
-    }
 }
