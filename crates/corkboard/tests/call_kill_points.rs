@@ -281,6 +281,47 @@ fn whoever_only_looks_or_waits_for_several_hears_of_the_death_too() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_stopped_server_is_not_dead_and_a_stopped_client_holds_up_nobody() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let _keeper = created(&space);
+    let client = Client::open(&space, NAME).unwrap();
+    let mut call = client.start(&[7; LEN], PATIENCE).unwrap();
+    let mut stopped = command("serve", &space);
+    let mut server = stopped
+        .env("CORKBOARD_TEST_STOP_AT", "serve.taken")
+        .spawn()
+        .unwrap();
+    common::await_stop(&server);
+    // Longer than it takes to hear of a death.
+    let long = Some(Duration::from_millis(150));
+    assert_eq!(wait::any(&mut [&mut call], long).unwrap(), None);
+    let error = Server::create(&space, NAME, Options::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WriterExists);
+    // SAFETY: a signal to a child of ours.
+    unsafe { libc::kill(server.id() as i32, libc::SIGCONT) };
+    assert_eq!(*call.wait().unwrap(), [8; LEN]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+
+    let server = serve(&space);
+    let mut stopped = command("call", &space);
+    let mut other = stopped
+        .env("CORKBOARD_TEST_STOP_AT", "call.pending")
+        .spawn()
+        .unwrap();
+    common::await_stop(&other);
+    check_works(&server, &[client]);
+    // SAFETY: as above.
+    unsafe { libc::kill(other.id() as i32, libc::SIGCONT) };
+    for _ in 0..70 {
+        reply(next(&server));
+    }
+    assert!(other.wait().unwrap().success());
+}
+
 #[test]
 fn a_client_killed_anywhere_leaves_its_entry_and_all_its_places() {
     for (point, part) in [

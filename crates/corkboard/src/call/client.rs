@@ -310,10 +310,11 @@ impl Shared {
         let state = State::load(self.desk.state(slot));
         !matches!(state.phase(), Some(Phase::Pending | Phase::Taken))
             || state.number() != asked.number()
+            || deadline.left().is_zero()
+            // Before anything is locked: a fork's child may find it locked for ever.
+            || !self.desk.attachment.is_usable()
             || self.find_dead(state).is_err()
             || self.is_dead(state)
-            || deadline.left().is_zero()
-            || !self.desk.attachment.is_usable()
     }
 
     /// How long a wait for an answer may sleep before it must look again.

@@ -266,7 +266,7 @@ impl Shared {
     }
 
     /// Sets the bits of requests that wait, for the last server may have died on its way to them,
-    /// and frees what it had taken and nobody wants.
+    /// frees what it had taken and nobody wants, and wakes those who want it.
     fn look_at_all(&self) {
         let per_bit = self.desk.slots_in_bit();
         for client in 0..self.clients() {
@@ -278,6 +278,8 @@ impl Shared {
                         self.desk.pending(client).fetch_or(bit, Ordering::Relaxed);
                     }
                     Some(Phase::Cancelled) => protocol::free_if_cancelled(state),
+                    // They see by the epoch that its server is dead.
+                    Some(Phase::Taken) => wait::wake_low(state),
                     _ => {}
                 }
             }

@@ -121,6 +121,22 @@ fn either_the_client_sees_the_answer_or_it_is_woken() {
 }
 
 #[test]
+fn who_sleeps_before_the_request_is_taken_is_woken_by_the_answer() {
+    loom::model(|| {
+        let desk = Desk::new();
+        desk.ask(1);
+        let server = {
+            let desk = desk.clone();
+            thread::spawn(move || desk.take(1).map(|taken| desk.answer(taken)))
+        };
+        let asleep = sleep(&desk.state);
+        let answered = server.join().unwrap();
+        let is_woken = answered == Some(Answered::Delivered { asleep: true });
+        assert_eq!(asleep.is_some(), is_woken);
+    });
+}
+
+#[test]
 fn a_call_given_up_is_freed_once_and_its_slot_written_by_one_side_at_a_time() {
     loom::model(|| {
         let desk = Desk::new();
