@@ -223,24 +223,20 @@ fn who_sees_a_request_taken_knows_its_server() {
     loom::model(|| {
         let desk = Desk::new();
         desk.ask(1);
-        // The next server begins, and takes what waits.
-        let next = {
+        let client = {
             let desk = desk.clone();
             thread::spawn(move || {
-                desk.epoch.store(2, Ordering::Release);
-                take(&desk.state, 2).unwrap();
+                let found = State::load(&desk.state);
+                (found, desk.epoch.load(Ordering::Acquire))
             })
         };
-        let now = State::load(&desk.state);
-        if now.phase() == Some(Phase::Taken) {
-            let epoch = desk.epoch.load(Ordering::Acquire);
-            assert_eq!(
-                epoch,
-                u64::from(now.epoch()),
-                "it would be taken for a dead one's"
-            );
+        // The next server begins, and takes what waits.
+        desk.epoch.store(2, Ordering::Release);
+        take(&desk.state, 2).unwrap();
+        let (found, epoch) = client.join().unwrap();
+        if found.phase() == Some(Phase::Taken) {
+            assert_eq!(epoch, 2, "it would be taken for a dead one's");
         }
-        next.join().unwrap();
     });
 }
 
