@@ -506,6 +506,34 @@ fn an_event_loop_sees_requests_and_replies() {
     }
 }
 
+#[test]
+fn threads_and_an_event_loop_wait_for_the_same_requests() {
+    let scratch = Scratch::new();
+    let server = Server::create(&scratch.space(), "c", Options::new()).unwrap();
+    let asked = server.notifier().unwrap();
+    std::thread::scope(|scope| {
+        let servers = [(); 2].map(|()| scope.spawn(|| serve_backwards(&server)));
+        let clients = [(); 2].map(|()| {
+            let client = Client::open(&scratch.space(), "c").unwrap();
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    assert_eq!(*client.call(b"ab", LONG).unwrap(), *b"ba");
+                }
+            })
+        });
+        for client in clients {
+            client.join().unwrap();
+        }
+        assert!(is_ready(&asked, LONG));
+        asked.clear().unwrap();
+        scratch.space().remove(Kind::Call, "c").unwrap();
+        for server in servers {
+            server.join().unwrap();
+        }
+    });
+    assert!(is_ready(&asked, LONG), "it says that the call was removed");
+}
+
 #[cfg(feature = "async")]
 #[test]
 fn futures_wait_for_requests_and_replies() {

@@ -180,8 +180,9 @@ impl Server {
         Notifier::new(self)
     }
 
-    /// Is ready when there is a request; then take it with a time-out of zero. Needs no particular
-    /// runtime, and can be dropped at any time.
+    /// Is ready when there is a request; then take it with a time-out of zero, if no other thread
+    /// was first and its client did not give up. Needs no particular runtime, and can be dropped
+    /// at any time.
     ///
     /// # Errors
     /// As [`next`](Self::next).
