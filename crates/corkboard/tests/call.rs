@@ -144,6 +144,16 @@ fn what_is_too_long_is_refused_and_the_client_hears_of_it() {
     let error = next(&server).fail(1, &message).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Failed);
+
+    // Also where the explanation itself is too long.
+    let options = Options::new().capacity(5);
+    let server = Server::create(&scratch.space(), "short", options).unwrap();
+    let client = Client::open(&scratch.space(), "short").unwrap();
+    let pending = client.start(b"", LONG).unwrap();
+    let error = next(&server).reply(b"too long").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    let error = pending.wait().unwrap_err();
+    assert_eq!(error.failure(), Some((-1, "the a")));
 }
 
 #[test]
@@ -230,6 +240,68 @@ fn a_client_with_as_many_calls_as_can_be_waits_until_one_is_over() {
     for pending in pending {
         assert_eq!(*pending.wait().unwrap(), *b"?");
     }
+}
+
+#[test]
+fn no_request_waits_for_ever_behind_those_of_one_who_asks_again_at_once() {
+    let scratch = Scratch::new();
+    // Three of a client's slots share a bit.
+    let options = Options::new().calls_per_client(192);
+    let server = Server::create(&scratch.space(), "c", options).unwrap();
+    let clients = [(); 2].map(|()| Client::open(&scratch.space(), "c").unwrap());
+    let start = |client: usize, number: u32| {
+        let request = [client as u32, number].map(u32::to_ne_bytes).concat();
+        clients[client].start(&request, LONG).unwrap()
+    };
+    let mut calls: Vec<Vec<Pending>> = (0..2)
+        .map(|client| (0..130).map(|number| start(client, number)).collect())
+        .collect();
+    let mut was_answered = vec![[false; 130]; 2];
+    // In one round each gets its turn, though every place is taken again at once.
+    for _ in 0..2 * 130 {
+        let request = next(&server);
+        let words = request.as_chunks::<4>().0;
+        let [client, number] = [0, 1].map(|at| u32::from_ne_bytes(words[at]) as usize);
+        request.reply(b"").unwrap();
+        was_answered[client][number] = true;
+        let place = calls[client].iter_mut().enumerate();
+        let at = place.map(|(at, _)| at).nth(number).unwrap();
+        let old = calls[client].remove(at);
+        drop(old.wait().unwrap());
+        calls[client].insert(at, start(client, number as u32));
+    }
+    let answered = was_answered.iter().flatten().filter(|is| **is).count();
+    assert_eq!(answered, 2 * 130);
+}
+
+#[test]
+fn calls_that_are_made_and_removed_all_the_time_are_there_or_not() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                if let Err(error) = Client::open_timeout(&space, "c", SHORT) {
+                    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+                }
+            }
+        });
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = space.remove(Kind::Call, "c");
+            }
+        });
+        let options = Options::new().max_clients(2).server_timeout(LONG);
+        for _ in 0..300 {
+            let created = Server::create(&space, "c", options.clone());
+            if let Err(error) = created {
+                is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+                panic!("{error}");
+            }
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
 }
 
 #[test]
@@ -434,6 +506,34 @@ fn an_event_loop_sees_requests_and_replies() {
     }
 }
 
+#[test]
+fn threads_and_an_event_loop_wait_for_the_same_requests() {
+    let scratch = Scratch::new();
+    let server = Server::create(&scratch.space(), "c", Options::new()).unwrap();
+    let asked = server.notifier().unwrap();
+    std::thread::scope(|scope| {
+        let servers = [(); 2].map(|()| scope.spawn(|| serve_backwards(&server)));
+        let clients = [(); 2].map(|()| {
+            let client = Client::open(&scratch.space(), "c").unwrap();
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    assert_eq!(*client.call(b"ab", LONG).unwrap(), *b"ba");
+                }
+            })
+        });
+        for client in clients {
+            client.join().unwrap();
+        }
+        assert!(is_ready(&asked, LONG));
+        asked.clear().unwrap();
+        scratch.space().remove(Kind::Call, "c").unwrap();
+        for server in servers {
+            server.join().unwrap();
+        }
+    });
+    assert!(is_ready(&asked, LONG), "it says that the call was removed");
+}
+
 #[cfg(feature = "async")]
 #[test]
 fn futures_wait_for_requests_and_replies() {
@@ -517,18 +617,24 @@ fn a_forks_child_is_told_and_changes_nothing() {
         client.start(b"taken", LONG).unwrap(),
     ));
     let mut request = Some(next(&server));
+    let mut answered = Some(client.start(b"answered", LONG).unwrap());
+    let others = [(); 2].map(|()| next(&server));
+    let [unanswered, last] = others;
+    last.reply(b"3").unwrap();
     let is_well = forked(|| {
         let kinds = [
             client.call(b"?", LONG).map(drop).unwrap_err().kind(),
             server.next(NOW).map(drop).unwrap_err().kind(),
+            answered.take().unwrap().wait().unwrap_err().kind(),
         ];
         drop((all.take(), request.take()));
-        kinds == [ErrorKind::Forked; 2]
+        kinds == [ErrorKind::Forked; 3]
     });
     assert!(is_well);
     let (waits, taken) = all.unwrap();
     request.unwrap().reply(b"1").unwrap();
-    next(&server).reply(b"2").unwrap();
+    unanswered.reply(b"2").unwrap();
     assert_eq!(*waits.wait().unwrap(), *b"1");
     assert_eq!(*taken.wait().unwrap(), *b"2");
+    assert_eq!(*answered.unwrap().wait().unwrap(), *b"3");
 }

@@ -7,6 +7,8 @@
 #![cfg(target_os = "linux")]
 
 mod common;
+#[path = "common/root.rs"]
+mod root;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,6 +23,7 @@ use corkboard::event::{Event, Reset};
 use corkboard::lock::{self, RwLock};
 use corkboard::stream::{self, From, Overflow, Producer, Subscriber};
 use corkboard::{ErrorKind, Kind, Space, wait};
+use root::{Mounted, NOBODY, become_nobody, space_for_everyone};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -157,8 +160,6 @@ fn an_unchanged_read_writes_nothing_shared() {
     }
 }
 
-const NOBODY: u32 = 65534;
-
 fn read_as_another_user(space: &str) {
     become_nobody();
     let space = Space::at(space).unwrap();
@@ -258,26 +259,6 @@ fn who_may_only_read_observes_a_stream_that_waits_for_nobody() {
     producer.send(&[7; 5000]).unwrap();
     assert!(lines.any(|line| line.unwrap() == "done"));
     assert!(child.wait().unwrap().success());
-}
-
-/// Gives up all rights of root, for the whole process.
-/// A space that every user may use, and come to.
-fn space_for_everyone(scratch: &Scratch) -> Space {
-    use std::os::unix::fs::PermissionsExt;
-    let open = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&scratch.0, open).unwrap();
-    let path = scratch.0.join("everyone");
-    let options = Space::options().access(Access::Everyone);
-    options.open(path).unwrap()
-}
-
-fn become_nobody() {
-    // SAFETY: no pointers but null.
-    unsafe {
-        assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
-        assert_eq!(libc::setresgid(NOBODY, NOBODY, NOBODY), 0);
-        assert_eq!(libc::setresuid(NOBODY, NOBODY, NOBODY), 0);
-    }
 }
 
 #[test]
@@ -597,27 +578,6 @@ fn a_lock_with_holes_on_a_full_file_system_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
     drop(RwLock::open(&space, "whole").unwrap().write().unwrap());
     drop((holes, filler));
-}
-
-struct Mounted<'a>(&'a Path);
-
-impl<'a> Mounted<'a> {
-    /// A file system in memory of its own, of this size.
-    fn new(path: &'a Path, size: &str) -> Self {
-        let options = format!("size={size}");
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(path)
-            .status();
-        assert!(status.unwrap().success());
-        Self(path)
-    }
-}
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0).status();
-    }
 }
 
 #[test]

@@ -1,12 +1,15 @@
-//! Boards and streams against models: any sequence of operations does what a list of values or a
-//! queue of records would do.
+//! Boards, streams and calls against models: any sequence of operations does what a list of values,
+//! of records or of calls would do.
 
+#[path = "common/call_model.rs"]
+mod call_model;
 mod common;
 #[path = "common/model.rs"]
 mod model;
 #[path = "common/stream_model.rs"]
 mod stream_model;
 
+use call_model::{CallModel, CallOp, CallShape};
 use common::Scratch;
 use model::{Model, Op, Shape};
 use proptest::collection::vec;
@@ -40,6 +43,18 @@ proptest! {
     ) {
         let scratch = Scratch::new();
         let mut model = stream_model::Model::new(scratch.space(), shape);
+        for op in ops {
+            model.step(op);
+        }
+    }
+
+    #[test]
+    fn a_call_behaves_like_the_list_of_what_was_asked_and_answered(
+        shape in any::<[u8; 3]>().prop_map(CallShape::from_bytes),
+        ops in vec(any::<[u8; 4]>().prop_map(CallOp::from_bytes), 1..150),
+    ) {
+        let scratch = Scratch::new();
+        let mut model = CallModel::new(scratch.space(), shape);
         for op in ops {
             model.step(op);
         }

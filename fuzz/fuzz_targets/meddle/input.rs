@@ -1,4 +1,4 @@
-//! The fuzzer's bytes, byte by byte.
+//! The fuzzer's bytes as numbers.
 
 /// What is left of the fuzzer's bytes; zeros follow.
 pub struct Input<'a>(pub &'a [u8]);

@@ -53,7 +53,7 @@ pub(super) struct Shared {
     /// The last server known to be dead: its epoch, plus one.
     dead: Counter,
     /// When the kernel was last asked whether there is a server.
-    asked: Mutex<Option<Instant>>,
+    asked: Mutex<Instant>,
 }
 
 /// The client's slots that are in no call's hands.
@@ -112,7 +112,7 @@ impl Client {
             has_room: Condvar::new(),
             spins: AtomicU32::new(FIRST_SPINS),
             dead: Counter::new(0),
-            asked: Mutex::new(None),
+            asked: Mutex::new(Instant::now()),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -147,7 +147,8 @@ impl Client {
     ///
     /// # If a process dies
     /// *Reports* `PeerGone` when it is the server, 50 ms after the kernel has released its lock at
-    /// the latest; if it had not taken the request, the next server gets it.
+    /// the latest, or after the wait began; if it had not taken the request, the next server gets
+    /// it. A process that may not open the call any more is told when the next server begins.
     #[inline]
     pub fn call(&self, request: &[u8], timeout: Duration) -> Result<Reply> {
         self.start(request, timeout)?.wait()
@@ -232,7 +233,9 @@ impl Pool {
     /// Gives a slot's call up, whether it was answered or not.
     fn give_up(&mut self, desk: &Desk, slot: usize) {
         let state = desk.state(slot);
-        match protocol::give_up(state) {
+        let given_up = protocol::give_up(state);
+        hook::point("call.given-up");
+        match given_up {
             GivenUp::Taken => return self.given_up.push(slot),
             GivenUp::Answered(_) => protocol::free(state),
             GivenUp::Free => {}
@@ -271,9 +274,9 @@ impl Shared {
     fn wait_for_slot(&self, deadline: Deadline) -> Result<usize> {
         loop {
             self.desk.attachment.check_usable(CALL)?;
-            let has_given_up = !self.pool().given_up.is_empty();
-            if has_given_up {
-                self.find_dead()?;
+            let given_up = self.pool().given_up.first().copied();
+            if let Some(slot) = given_up {
+                self.find_dead(State::load(self.desk.state(slot)))?;
             }
             let mut pool = self.pool();
             pool.collect(self);
@@ -304,28 +307,57 @@ impl Shared {
             || epoch + 1 == self.dead.load(Ordering::Acquire)
     }
 
-    /// Whether waiting for a slot's call would end at once.
-    pub(super) fn is_over(&self, slot: usize, deadline: Deadline) -> bool {
+    /// Whether waiting for the call in a slot would end at once.
+    pub(super) fn is_over(&self, slot: usize, asked: State, deadline: Deadline) -> bool {
         let state = State::load(self.desk.state(slot));
         !matches!(state.phase(), Some(Phase::Pending | Phase::Taken))
-            || self.is_dead(state)
+            || state.number() != asked.number()
             || deadline.left().is_zero()
+            // Before anything is locked: a fork's child may find it locked for ever.
             || !self.desk.attachment.is_usable()
+            || self.find_dead(state).is_err()
+            || self.is_dead(state)
     }
 
-    /// Finds out whether the server is dead, now and then: for all calls.
-    pub(super) fn find_dead(&self) -> Result<()> {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if asked.is_some_and(|asked| now.saturating_duration_since(asked) < SLICE / 2) {
+    /// How long a wait for an answer may sleep before it must look again.
+    pub(super) fn slice(&self, deadline: Deadline) -> Duration {
+        let until_asked = SLICE.saturating_sub(self.asked().elapsed());
+        let slice = match until_asked.is_zero() {
+            true => SLICE,
+            // All ask at the same time, and so one for all.
+            false => until_asked,
+        };
+        slice.min(deadline.left())
+    }
+
+    /// Finds out whether the server that has this request is dead, for all calls, if nobody did so
+    /// within a slice.
+    ///
+    /// # Errors
+    /// `Removed`. A process that may not open the file any more, or cannot, does not find out.
+    pub(super) fn find_dead(&self, state: State) -> Result<()> {
+        if !matches!(state.phase(), Some(Phase::Taken | Phase::Cancelled)) {
             return Ok(());
         }
-        let epoch = self.desk.epoch().load(Ordering::Acquire);
-        if !self.desk.is_served(CALL)? {
-            self.dead.store(epoch + 1, Ordering::Release);
+        let mut asked = self.asked();
+        let now = Instant::now();
+        if now.saturating_duration_since(*asked) < SLICE {
+            return Ok(());
         }
-        *asked = Some(now);
+        self.desk.attachment.check_in_place(CALL)?;
+        let epoch = self.desk.epoch().load(Ordering::Acquire);
+        match self.desk.is_served(CALL) {
+            Ok(true) => {}
+            Ok(false) => self.dead.store(epoch.wrapping_add(1), Ordering::Release),
+            Err(error) if error.kind() == ErrorKind::Removed => return Err(error),
+            Err(_) => {}
+        }
+        *asked = now;
         Ok(())
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Instant> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -387,7 +419,7 @@ impl Pending {
 
     /// Whether waiting would end at once.
     pub(super) fn is_over(&self) -> bool {
-        self.shared.is_over(self.slot, self.deadline)
+        self.shared.is_over(self.slot, self.asked, self.deadline)
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -396,6 +428,10 @@ impl Pending {
 
     pub(super) fn slot(&self) -> usize {
         self.slot
+    }
+
+    pub(super) fn asked(&self) -> State {
+        self.asked
     }
 
     pub(super) fn deadline(&self) -> Deadline {
@@ -414,10 +450,13 @@ impl Pending {
             }
             desk.attachment.check_usable(CALL)?;
             if shared.is_dead(State::load(state)) {
-                return self.peer_gone();
+                // It may have answered in between; nothing more comes from it.
+                return match self.answer() {
+                    Some(answer) => self.finish(answer),
+                    None => self.peer_gone(),
+                };
             }
-            let left = self.deadline.left();
-            if left.is_zero() {
+            if self.deadline.left().is_zero() {
                 return self.time_out();
             }
             let looks = looks.get_or_insert_with(|| Looks::every(SLICE));
@@ -429,7 +468,7 @@ impl Pending {
             }
             hook::point("call.asleep");
             let start = Instant::now();
-            let timed_out = wait::wait_low(state, asleep, left.min(SLICE));
+            let timed_out = wait::wait_low(state, asleep, shared.slice(self.deadline));
             let spins = shared.spins.load(Ordering::Relaxed);
             let spins = if start.elapsed() < SOON {
                 (spins * 2).clamp(FIRST_SPINS, MAX_SPINS)
@@ -439,9 +478,7 @@ impl Pending {
             shared.spins.store(spins, Ordering::Relaxed);
             if timed_out || looks.is_due() {
                 desk.attachment.check_in_place(CALL)?;
-                if State::load(state).phase() == Some(Phase::Taken) {
-                    shared.find_dead()?;
-                }
+                shared.find_dead(State::load(state))?;
             }
         }
     }
@@ -450,6 +487,10 @@ impl Pending {
     #[inline]
     fn finish(&mut self, answer: State) -> Result<Reply> {
         let desk = &self.shared.desk;
+        if !desk.attachment.generation.is_current() {
+            // A fork's child: the answer is the parent's.
+            desk.attachment.check_usable(CALL)?;
+        }
         if answer.number() != self.asked.number() {
             return Err(self.contradictory());
         }
@@ -461,6 +502,7 @@ impl Pending {
         if answer.phase() == Some(Phase::Failed) {
             return Err(self.failed(&payload));
         }
+        hook::point("call.replied");
         self.is_over = true;
         Ok(Reply {
             payload,
@@ -496,7 +538,9 @@ impl Pending {
     fn time_out(&mut self) -> Result<Reply> {
         let state = self.shared.desk.state(self.slot);
         let phase = State::load(state).phase();
+        hook::point("call.giving-up");
         let given_up = protocol::give_up(state);
+        hook::point("call.timed-out");
         if let GivenUp::Answered(answer) = given_up {
             return self.finish(answer);
         }
@@ -522,6 +566,7 @@ impl Drop for Pending {
             return;
         }
         let state = shared.desk.state(self.slot);
+        hook::point("call.dropped");
         let mut pool = shared.pool();
         pool.give_up(&shared.desk, self.slot);
         if shared.is_dead(State::load(state)) {

@@ -15,7 +15,7 @@ use crate::space::{Kind, Space};
 use crate::sync::{AtomicU64, Ordering, store_bytes};
 use crate::sys::map::{Mapping, Protection};
 use crate::sys::process::no_fork;
-use crate::sys::{lock, wait};
+use crate::sys::{Errno, lock, wait};
 
 /// Where requests are handed in and replies out: one call's file, mapped.
 pub(super) struct Desk {
@@ -103,7 +103,12 @@ impl Desk {
     ) -> Result<Option<(Table, usize)>> {
         // A child would keep the lock on the entry.
         let _no_fork = no_fork();
-        let file = self.attachment.reopen("open", Protection::ReadWrite)?;
+        let file = self.attachment.reopen("open", Protection::ReadWrite);
+        let file = file.map_err(|error| match error.kind() {
+            // Whoever opens it has had no handle on it yet.
+            ErrorKind::Removed => self.attachment.failed("open", Errno::NOENT),
+            _ => error,
+        })?;
         let (shape, generation) = (self.geometry.table(), self.attachment.generation);
         Table::claim_in(file, shape, entries, generation, label)
             .map_err(|errno| self.attachment.failed("open", errno))
@@ -271,12 +276,44 @@ impl Desk {
         if len > done {
             // Whole pages; one may be another slot's as well.
             let (start, end) = ((offset + done) / PAGE * PAGE, offset + len);
-            (self.attachment.mapping)
-                .populate(start, end - start, Protection::ReadWrite)
-                .map_err(|errno| self.attachment.failed(operation, errno))?;
+            let writable = Protection::ReadWrite;
+            let result = self
+                .attachment
+                .mapping
+                .populate(start, end - start, writable);
+            if let Err(errno) = result {
+                self.depopulate(slot, done..len);
+                let errno = match errno {
+                    // What the system says when there is none for a mapping.
+                    Errno::FAULT | Errno::NOMEM => Errno::NOSPC,
+                    errno => errno,
+                };
+                return Err(self.attachment.failed(operation, errno));
+            }
             populated.fetch_max(len, Ordering::Relaxed);
+            self.cell(slot)[MEMORY].fetch_max(len as u64, Ordering::Relaxed);
         }
         Ok(self.attachment.mapping.bytes(offset, len))
+    }
+
+    /// Gives back what was taken for these bytes of a slot that is this side's, in vain: or one
+    /// payload that is too long would leave no memory for anybody else. What the other side knows
+    /// to have memory stays.
+    #[cold]
+    fn depopulate(&self, slot: usize, bytes: std::ops::Range<usize>) {
+        if !self.geometry.stride().is_multiple_of(PAGE) {
+            // Its pages are other slots' as well.
+            return;
+        }
+        let known = self.cell(slot)[MEMORY].load(Ordering::Relaxed);
+        let known = usize::try_from(known).map_or(bytes.end, |known| known.max(bytes.start));
+        let start = known.min(bytes.end).next_multiple_of(PAGE);
+        let end = bytes.end.next_multiple_of(PAGE);
+        if start < end {
+            let offset = self.geometry.payload(slot) + start;
+            // Where that cannot be done, nothing was taken.
+            let _ = self.attachment.mapping.release(offset, end - start);
+        }
     }
 
     /// Wakes the server.

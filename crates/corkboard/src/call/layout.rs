@@ -34,6 +34,7 @@ pub(super) const STATE: usize = 0;
 pub(super) const LEN: usize = 1;
 pub(super) const CRC: usize = 2;
 pub(super) const CODE: usize = 3;
+pub(super) const MEMORY: usize = 4;
 pub(super) const HEAD: usize = 8;
 /// The longest payload that is in the cell itself, in bytes.
 pub(super) const INLINE: usize = CELL - 8 * HEAD;
@@ -161,6 +162,7 @@ mod tests {
             (8 * LEN, "length"),
             (8 * CRC, "CRC-64"),
             (8 * CODE, "code"),
+            (8 * MEMORY, "memory"),
             (8 * HEAD, "the payload"),
         ] {
             assert!(text.contains(&format!("| {offset} | {what}")), "{what}");

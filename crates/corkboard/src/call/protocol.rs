@@ -25,6 +25,7 @@
 //! If a process dies: what a dead server had taken is found by its epoch; what a dead client had
 //! asked is answered to nobody, and whoever claims its entry takes its slots back.
 
+use crate::hook;
 use crate::sync::{AtomicU64, Ordering, fence_behind_exchange};
 
 /// How far a slot's call has come.
@@ -111,7 +112,12 @@ fn ring(bell: &AtomicU64) -> bool {
     // Who else has just rung does the waking.
     found & 1 == 1
         && bell
-            .compare_exchange(found, found + 1, Ordering::Relaxed, Ordering::Relaxed)
+            .compare_exchange(
+                found,
+                found.wrapping_add(1),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            )
             .is_ok()
 }
 
@@ -134,6 +140,7 @@ pub(super) fn ask(
     let asked = State(number | Phase::Pending as u64);
     // Release: I1.
     state.store(asked.0, Ordering::Release);
+    hook::point("call.pending");
     // Release: who takes the bit down sees the request. I4.
     pending.fetch_or(bit, Ordering::Release);
     // I5.
@@ -148,6 +155,17 @@ pub(super) fn take_bit(pending: &AtomicU64, bit: u64) -> bool {
     pending.fetch_and(!bit, Ordering::AcqRel) & bit != 0
 }
 
+/// Sets a bit again that was taken down, for there is another request behind it; returns whether a
+/// server's thread must be woken. One may have gone to sleep while the bit was down.
+#[cold]
+pub(super) fn remind(pending: &AtomicU64, bit: u64, bell: &AtomicU64) -> bool {
+    // Release: who takes the bit down sees the requests that we saw. I4.
+    pending.fetch_or(bit, Ordering::Release);
+    // I5.
+    fence_behind_exchange();
+    ring(bell)
+}
+
 /// Takes a request, if there is one.
 #[inline]
 pub(super) fn take(state: &AtomicU64, epoch: u32) -> Option<State> {
@@ -155,7 +173,8 @@ pub(super) fn take(state: &AtomicU64, epoch: u32) -> Option<State> {
     while found.phase() == Some(Phase::Pending) {
         let asleep = found.0 & ASLEEP;
         let taken = found.to(Phase::Taken) | asleep | u64::from(epoch) << 32;
-        match state.compare_exchange(found.0, taken, Ordering::Acquire, Ordering::Relaxed) {
+        // Acquire: I1. Release: who sees that this epoch's server has it sees the epoch. I3.
+        match state.compare_exchange(found.0, taken, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) => return Some(State(taken)),
             Err(now) => found = State(now),
         }

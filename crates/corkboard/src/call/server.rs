@@ -10,6 +10,7 @@ use super::desk::{Desk, Payload};
 use super::layout::*;
 use super::options::Options;
 use super::protocol::{self, Answered, Phase, State};
+use super::watching::SLICE;
 use crate::clock::{Deadline, Looks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
@@ -19,8 +20,6 @@ use crate::space::{Kind, Space};
 use crate::sync::Ordering;
 use crate::sys::wait;
 
-/// A sleeping server looks this often whether the call is still there.
-pub(super) const SLICE: Duration = Duration::from_millis(50);
 /// How often one that stands by looks whether the other server is gone.
 const STANDBY: Duration = Duration::from_millis(5);
 /// How often a wait looks before it sleeps, at most and at first; it learns from how long it took.
@@ -48,12 +47,20 @@ pub(super) struct Shared {
     pub(super) desk: Desk,
     table: Table,
     epoch: u32,
-    /// The client and bit looked at last: the next look begins behind it.
+    /// The slot behind the one that was taken last: where the next look begins.
     position: AtomicUsize,
 }
 
 /// A request, from [`Server::next`]. Answer it from any thread; dropped without an answer, it ends
 /// as `PeerGone` for its client. It must not be used in a fork's child.
+///
+/// The reply takes the request's place, so it cannot be made of the request's own bytes:
+/// ```compile_fail,E0505
+/// fn echo(request: corkboard::call::Request) -> corkboard::Result<()> {
+///     let bytes: &[u8] = &request;
+///     request.reply(bytes)
+/// }
+/// ```
 #[must_use = "the client waits for an answer"]
 pub struct Request {
     shared: Arc<Shared>,
@@ -259,7 +266,7 @@ impl Shared {
     }
 
     /// Sets the bits of requests that wait, for the last server may have died on its way to them,
-    /// and frees what it had taken and nobody wants.
+    /// frees what it had taken and nobody wants, and wakes those who want it.
     fn look_at_all(&self) {
         let per_bit = self.desk.slots_in_bit();
         for client in 0..self.clients() {
@@ -271,42 +278,49 @@ impl Shared {
                         self.desk.pending(client).fetch_or(bit, Ordering::Relaxed);
                     }
                     Some(Phase::Cancelled) => protocol::free_if_cancelled(state),
+                    // They see by the epoch that its server is dead.
+                    Some(Phase::Taken) => wait::wake_low(state),
                     _ => {}
                 }
             }
         }
     }
 
-    /// Takes a request. Clients have turns, and so have a client's slots.
+    /// Takes a request. Clients have turns, and so have a client's slots: also those behind one
+    /// bit, or one whose client asks again at once would keep the others waiting.
     #[inline]
     fn take(&self) -> Option<(usize, State)> {
         let clients = self.clients();
+        let (calls, per_bit) = (self.desk.slots_of(0).len(), self.desk.slots_in_bit());
         let position = self.position.load(Ordering::Relaxed);
-        let (first, bit) = (position / BITS, position % BITS);
-        let first = if first < clients { first } else { 0 };
-        let before = (1_u64 << bit) - 1;
+        let (first, index) = match position / calls {
+            first if first < clients => (first, position % calls),
+            _ => (0, 0),
+        };
+        let (first_bit, skipped) = (index / per_bit, index % per_bit);
+        let before = (1_u64 << first_bit) - 1;
+        // The first client comes twice: from the position on, and at the end up to it.
         for step in 0..=clients {
             let client = (first + step) % clients.max(1);
-            if step == clients && clients == 0 {
-                break;
-            }
-            let pending = self.desk.pending(client);
-            // The first client comes twice: behind the position, and at the end before it.
             let mask = match step {
+                _ if clients == 0 => break,
                 0 => !before,
-                _ if step == clients => before,
+                _ if step == clients => before << 1 | 1,
                 _ => u64::MAX,
             };
+            let pending = self.desk.pending(client);
             let mut bits = pending.load(Ordering::Relaxed) & mask;
             while bits != 0 {
                 let bit = bits.trailing_zeros() as usize;
                 bits &= bits - 1;
+                let skipped = match step == 0 && bit == first_bit {
+                    true => skipped,
+                    false => 0,
+                };
                 if protocol::take_bit(pending, 1 << bit)
-                    && let Some(found) = self.take_of(client, bit)
+                    && let Some(found) = self.take_of(client, bit, skipped)
                 {
-                    // Behind this bit; at the end of the word the next client's first one.
-                    let next = client * BITS + bit + 1;
-                    self.position.store(next, Ordering::Relaxed);
+                    self.position.store(found.0 + 1, Ordering::Relaxed);
                     return Some(found);
                 }
             }
@@ -314,21 +328,27 @@ impl Shared {
         None
     }
 
-    /// Takes a request from one of a bit's slots.
+    /// Takes a request from one of a bit's slots, but for the first ones.
     #[inline]
-    fn take_of(&self, client: usize, bit: usize) -> Option<(usize, State)> {
+    fn take_of(&self, client: usize, bit: usize, skipped: usize) -> Option<(usize, State)> {
+        hook::point("serve.found");
         let per_bit = self.desk.slots_in_bit();
         let first = self.desk.slots_of(client).start + bit * per_bit;
-        let mut found = None;
+        let (mut found, mut is_more) = (None, false);
         for slot in first..first + per_bit {
             let state = self.desk.state(slot);
-            if found.is_none() {
+            if found.is_none() && slot - first >= skipped {
                 found = protocol::take(state, self.epoch).map(|taken| (slot, taken));
             } else if State::load(state).phase() == Some(Phase::Pending) {
-                // For whoever comes next.
-                (self.desk.pending(client)).fetch_or(1 << bit, Ordering::Relaxed);
-                break;
+                is_more = true;
+                if found.is_some() {
+                    break;
+                }
             }
+        }
+        let pending = self.desk.pending(client);
+        if is_more && protocol::remind(pending, 1 << bit, self.desk.bell()) {
+            self.desk.wake_server();
         }
         found
     }
@@ -359,8 +379,8 @@ impl Request {
     ///
     /// # Errors
     /// `TooLarge` when the reply is longer than the capacity, `NoSpace` when there is no memory for
-    /// it: the client is answered with an error that says so, its code -1. `Removed`, `Forked`. Nothing when the
-    /// client is gone or has given up.
+    /// it: the client is answered with an error that says so, its code -1. `Removed`, `Forked`.
+    /// Nothing when the client is gone or has given up.
     ///
     /// # If a process dies
     /// *Reports*: killed before this returns, the client gets the whole reply, or `PeerGone`.
@@ -398,6 +418,7 @@ impl Request {
                     ErrorKind::TooLarge => b"the answer is longer than the capacity",
                     _ => b"no memory for the answer",
                 };
+                let cause = &cause[..cause.len().min(desk.geometry.capacity)];
                 match desk.put(REPLY, self.slot, number, cause) {
                     Ok(()) => (Phase::Failed, NO_ANSWER),
                     Err(_) => (Phase::Dropped, 0),

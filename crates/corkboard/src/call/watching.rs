@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::client::{self, CALL, Pending};
-use super::protocol;
+use super::protocol::{self, State};
 use super::server::{self, SERVE, Server};
 use crate::clock::Deadline;
 use crate::error::Result;
@@ -99,6 +99,7 @@ impl sealed::Waitable for Server {
 struct Awaiting {
     shared: Arc<client::Shared>,
     slot: usize,
+    asked: State,
     deadline: Deadline,
     /// Whether it ended, and that is known.
     is_told: AtomicBool,
@@ -112,7 +113,8 @@ impl Awaiting {
 
 impl Sleeper for Awaiting {
     fn is_ready(&self) -> bool {
-        !self.is_told.load(Ordering::Relaxed) && self.shared.is_over(self.slot, self.deadline)
+        !self.is_told.load(Ordering::Relaxed)
+            && self.shared.is_over(self.slot, self.asked, self.deadline)
     }
 
     fn announce(&self) -> Option<(Target<'_>, Duration)> {
@@ -125,7 +127,7 @@ impl Sleeper for Awaiting {
             return None;
         }
         let asleep = protocol::sleep(state)?;
-        let slice = self.deadline.left().min(SLICE);
+        let slice = self.shared.slice(self.deadline);
         Some((Target::new(state, asleep), slice))
     }
 
@@ -138,8 +140,7 @@ impl Sleeper for Awaiting {
     }
 
     fn is_in_place(&self) -> bool {
-        // One that cannot be found out is seen by the call itself.
-        self.shared.find_dead().is_ok() && self.shared.desk.attachment.is_in_place()
+        self.shared.desk.attachment.is_in_place()
     }
 }
 
@@ -154,14 +155,14 @@ impl sealed::Waitable for Pending {
         Box::new(Awaiting {
             shared: self.shared().clone(),
             slot: self.slot(),
+            asked: self.asked(),
             deadline: self.deadline(),
             is_told: AtomicBool::new(false),
         })
     }
 
     fn check_in_place(&self) -> Result<()> {
-        self.shared().desk.attachment.check_in_place(CALL)?;
-        self.shared().find_dead()
+        self.shared().desk.attachment.check_in_place(CALL)
     }
 }
 
@@ -179,8 +180,9 @@ impl Server {
         Notifier::new(self)
     }
 
-    /// Is ready when there is a request; then take it with a time-out of zero. Needs no particular
-    /// runtime, and can be dropped at any time.
+    /// Is ready when there is a request; then take it with a time-out of zero, if no other thread
+    /// was first and its client did not give up. Needs no particular runtime, and can be dropped
+    /// at any time.
     ///
     /// # Errors
     /// As [`next`](Self::next).

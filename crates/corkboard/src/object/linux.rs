@@ -427,8 +427,9 @@ impl Single {
         }
         let is_whole = ours.len == self.len as u64 && {
             let mut header = [0; HEADER_LEN];
-            read_at(&file, &mut header, 0, &object)?;
-            Header::decode(&header, self.role, "file", &object).is_ok()
+            // One that is empty has the length of one that is damaged.
+            read_at(&file, &mut header, 0, &object).is_ok()
+                && Header::decode(&header, self.role, "file", &object).is_ok()
         };
         let mapping = match is_whole {
             true => Some(self.map(&file, generation).map_err(failed)?),

@@ -121,6 +121,22 @@ fn either_the_client_sees_the_answer_or_it_is_woken() {
 }
 
 #[test]
+fn who_sleeps_before_the_request_is_taken_is_woken_by_the_answer() {
+    loom::model(|| {
+        let desk = Desk::new();
+        desk.ask(1);
+        let server = {
+            let desk = desk.clone();
+            thread::spawn(move || desk.take(1).map(|taken| desk.answer(taken)))
+        };
+        let asleep = sleep(&desk.state);
+        let answered = server.join().unwrap();
+        let is_woken = answered == Some(Answered::Delivered { asleep: true });
+        assert_eq!(asleep.is_some(), is_woken);
+    });
+}
+
+#[test]
 fn a_call_given_up_is_freed_once_and_its_slot_written_by_one_side_at_a_time() {
     loom::model(|| {
         let desk = Desk::new();
@@ -199,5 +215,80 @@ fn what_a_dead_server_had_is_given_back_once() {
             now.phase(),
             Some(Phase::Pending | Phase::Cancelled | Phase::Free)
         ));
+    });
+}
+
+#[test]
+fn who_sees_a_request_taken_knows_its_server() {
+    loom::model(|| {
+        let desk = Desk::new();
+        desk.ask(1);
+        let client = {
+            let desk = desk.clone();
+            thread::spawn(move || {
+                let found = State::load(&desk.state);
+                (found, desk.epoch.load(Ordering::Acquire))
+            })
+        };
+        // The next server begins, and takes what waits.
+        desk.epoch.store(2, Ordering::Release);
+        take(&desk.state, 2).unwrap();
+        let (found, epoch) = client.join().unwrap();
+        if found.phase() == Some(Phase::Taken) {
+            assert_eq!(epoch, 2, "it would be taken for a dead one's");
+        }
+    });
+}
+
+#[test]
+fn a_bit_that_is_set_again_wakes_who_did_not_see_it() {
+    loom::model(|| {
+        let desk = Desk::new();
+        desk.ask(1);
+        // One thread of the server takes the bit down, and finds more behind it.
+        let first = {
+            let desk = desk.clone();
+            thread::spawn(move || {
+                take_bit(&desk.pending, 1) && remind(&desk.pending, 1, &desk.bell)
+            })
+        };
+        listen(&desk.bell);
+        let is_seen = is_pending(&desk.pending);
+        let is_woken = first.join().unwrap();
+        assert!(is_seen || is_woken, "it would sleep with a request there");
+    });
+}
+
+#[test]
+fn a_dead_clients_slot_is_taken_back_while_the_server_answers() {
+    loom::model(|| {
+        let desk = Desk::new();
+        desk.ask(1);
+        // The client is dead now, and somebody claims its entry.
+        let server = {
+            let desk = desk.clone();
+            thread::spawn(move || desk.take(1).map(|taken| desk.answer(taken)))
+        };
+        let is_ours = match give_up(&desk.state) {
+            GivenUp::Free => true,
+            GivenUp::Answered(_) => {
+                free(&desk.state);
+                true
+            }
+            GivenUp::Taken => State::load(&desk.state).phase() == Some(Phase::Free),
+        };
+        let asked = is_ours.then(|| desk.ask(5).0);
+        server.join().unwrap();
+        let now = State::load(&desk.state);
+        match asked {
+            None => assert_eq!(now.phase(), Some(Phase::Free)),
+            // The dead one's answer is not the new call's.
+            Some(asked) => {
+                assert_eq!(now.number(), asked.number());
+                let found = (now.phase(), desk.read());
+                let expected = [(Some(Phase::Pending), 5), (Some(Phase::Replied), 10)];
+                assert!(expected.contains(&found), "{found:?}");
+            }
+        }
     });
 }
