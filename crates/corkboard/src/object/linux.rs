@@ -425,7 +425,8 @@ impl Single {
         if identity(&now) != ours.identity {
             return Err(failed(Errno::NOENT));
         }
-        let is_whole = ours.len == self.len as u64 && {
+        // Not even a header is in an empty file.
+        let is_whole = ours.len > 0 && ours.len == self.len as u64 && {
             let mut header = [0; HEADER_LEN];
             read_at(&file, &mut header, 0, &object)?;
             Header::decode(&header, self.role, "file", &object).is_ok()
