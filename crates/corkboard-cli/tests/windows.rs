@@ -281,6 +281,48 @@ fn every_line_that_is_sent_to_a_stream_arrives() {
 }
 
 #[test]
+fn requests_are_answered_by_commands_that_end_with_their_server() {
+    let scratch = Scratch::new("call");
+    let serve = |script: &str| {
+        let served = ["serve", "c", "--wait", "60s", "--", "cmd", "/c", script];
+        let mut command = scratch.command(&served);
+        let running = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        running.unwrap()
+    };
+    let call = || scratch.run(&["call", "c", "ping", "--timeout", "60s"], b"");
+    let mut server = serve("echo pong");
+    assert_eq!(call().stdout, b"pong\r\n");
+    let stat = scratch.json(&["stat", "c", "--json"]);
+    assert_eq!(
+        (&stat["answered"], &stat["server"]["pid"]),
+        (&1.into(), &server.id().into())
+    );
+    scratch.text(&["rm", "c"]);
+    assert_eq!(server.wait().unwrap().code(), Some(1));
+
+    let mut server = serve("echo oops>&2& exit 7");
+    let failed = call();
+    let said = String::from_utf8(failed.stderr).unwrap();
+    assert_eq!(failed.status.code(), Some(3), "{said}");
+    assert!(said.contains("error 7: oops"), "{said}");
+    server.kill().unwrap();
+    server.wait().unwrap();
+
+    let marker = scratch.0.join("runs");
+    let mut server = serve(&format!(
+        "echo x > {} & ping -n 600 127.0.0.1",
+        marker.display()
+    ));
+    let mut command = scratch.command(&["call", "c", "ping", "--timeout", "60s"]);
+    let caller = command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut caller = caller.spawn().unwrap();
+    until(|| marker.exists());
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(caller.wait().unwrap().code(), Some(1));
+}
+
+#[test]
 fn doctor_finds_the_file_of_an_object_that_is_gone_and_deletes_it() {
     let scratch = Scratch::new("doctor");
     let mut holder = scratch.start(&["put", "x", "--hold", "--text", "kept"]);
