@@ -39,6 +39,7 @@ Examples:
   corkboard sub numbers                  print what is sent, from the oldest on
   corkboard serve up -- tr a-z A-Z       answer requests with a command
   echo hi | corkboard call up -          make a request, and print the reply
+  corkboard top                          watch all objects
   corkboard demo                         see it survive kills"
 )]
 struct Arguments {
@@ -60,6 +61,8 @@ enum Command {
     Serve(serve::Arguments),
     Call(call::Arguments),
     Ls(ls::Arguments),
+    #[cfg(feature = "top")]
+    Top(commands::top::Arguments),
     Stat(stat::Arguments),
     Rm(rm::Arguments),
     Doctor(doctor::Arguments),
@@ -108,6 +111,8 @@ fn main() -> std::process::ExitCode {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Call(arguments) => call::run(arguments),
         Command::Ls(arguments) => ls::run(arguments),
+        #[cfg(feature = "top")]
+        Command::Top(arguments) => commands::top::run(arguments),
         Command::Stat(arguments) => stat::run(arguments),
         Command::Rm(arguments) => rm::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),

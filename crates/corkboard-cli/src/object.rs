@@ -326,14 +326,13 @@ pub struct Count {
 }
 
 impl Count {
-    /// Values published, records sent, requests answered, or signals set.
+    /// Values published, records sent, or requests answered.
     pub fn of(object: &Object) -> Option<Self> {
         let (instance, number, since) = match object {
             Object::Board(stat) => (stat.instance, stat.sequence, stat.created_at),
             Object::Stream(stat) => (stat.instance, stat.sequence, stat.created_at),
             Object::Call(stat) => (stat.instance, stat.answered, stat.created_at),
-            Object::Event(stat) => (stat.instance, stat.sets, stat.created_at),
-            Object::Lock(_) => return None,
+            Object::Lock(_) | Object::Event(_) => return None,
         };
         Some(Self {
             instance,

@@ -28,17 +28,20 @@ const SUBCOMMANDS: [&str; 16] = [
     "completions",
 ];
 
+/// Where it is built.
+const TOP: &[&str] = if cfg!(feature = "top") { &["top"] } else { &[] };
+
 #[test]
 fn every_subcommand_is_listed_and_helps_with_an_example() {
     let scratch = Scratch::new("help");
     let overview = scratch.text(&["--help"]);
     assert!(overview.contains("Exit status: 0 success; 1 a negative answer"));
-    for name in SUBCOMMANDS {
+    for name in SUBCOMMANDS.iter().chain(TOP) {
         assert!(
             overview.contains(&format!("\n  {name} ")),
             "{name} in {overview}"
         );
-        let help = scratch.text(&[name, "--help"]);
+        let help = scratch.text(&[*name, "--help"]);
         let examples = help.split("Examples:").nth(1).expect(name);
         assert!(examples.contains(&format!("corkboard {name}")), "{help}");
     }

@@ -15,6 +15,8 @@ pub mod rm;
 pub mod serve;
 pub mod stat;
 pub mod subscribe;
+#[cfg(feature = "top")]
+pub mod top;
 pub mod watch;
 
 use std::time::Duration;
