@@ -89,10 +89,10 @@ impl Geometry {
     /// How far apart the payloads are that are in no cell.
     pub(super) fn stride(&self) -> usize {
         match self.capacity {
-            ..=INLINE => 0,
+            0..=INLINE => 0,
             // None shares a page with another when they are long, or a line when they are short.
-            ..PAGE => self.capacity.next_multiple_of(CELL),
-            _ => self.capacity.next_multiple_of(PAGE),
+            capacity if capacity < PAGE => capacity.next_multiple_of(CELL),
+            capacity => capacity.next_multiple_of(PAGE),
         }
     }
 

@@ -425,11 +425,11 @@ impl Single {
         if identity(&now) != ours.identity {
             return Err(failed(Errno::NOENT));
         }
-        // Not even a header is in an empty file.
-        let is_whole = ours.len > 0 && ours.len == self.len as u64 && {
+        let is_whole = ours.len == self.len as u64 && {
             let mut header = [0; HEADER_LEN];
-            read_at(&file, &mut header, 0, &object)?;
-            Header::decode(&header, self.role, "file", &object).is_ok()
+            // One that is empty has the length of one that is damaged.
+            read_at(&file, &mut header, 0, &object).is_ok()
+                && Header::decode(&header, self.role, "file", &object).is_ok()
         };
         let mapping = match is_whole {
             true => Some(self.map(&file, generation).map_err(failed)?),
