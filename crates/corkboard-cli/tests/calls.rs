@@ -349,6 +349,16 @@ fn a_filter_answers_line_by_line() {
     let numbers = scratch.serve(&["s", "--lines", "--count", "3", "--", "sed", "-un", "="]);
     assert_eq!(scratch.run(&call, b"a\nb\nc\n").stdout, b"1\n2\n3\n");
     assert_eq!(numbers.end(), (Some(0), vec![], vec![]));
+    // It gets to know that there is no more.
+    let path = scratch.0.join("over");
+    let script = format!(
+        "while read line; do echo $line; done; echo > {}",
+        path.display()
+    );
+    let last = scratch.serve(&["s", "--lines", "--count", "1", "--", "sh", "-c", &script]);
+    assert_eq!(scratch.call("s", b"x"), b"x");
+    assert_eq!(last.end().0, Some(0));
+    assert!(path.exists());
 }
 
 #[test]

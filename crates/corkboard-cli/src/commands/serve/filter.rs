@@ -1,7 +1,7 @@
 //! One command for all requests, which answers line by line.
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::thread;
@@ -17,6 +17,9 @@ use crate::exit::{Failure, Outcome, complain};
 const NO_LINE: i32 = 2;
 /// The code of the error when the filter ended well, but without an answer.
 const NO_ANSWER: i32 = 1;
+
+/// How often to look whether one that is about to end has.
+const NAP: Duration = Duration::from_millis(1);
 
 /// Answers requests one after the other, on a thread that has the filter.
 pub fn office(job: Arc<Job>, tell: Sender<Outcome>) -> Box<dyn FnMut(Request)> {
@@ -46,7 +49,7 @@ fn serve(job: &Job, requests: &Receiver<Request>, tell: &Sender<Outcome>) -> Out
                 }
             }
             Err(RecvTimeoutError::Disconnected) => {
-                filter.task.stop(GRACE);
+                filter.close();
                 return Ok(());
             }
         }
@@ -129,15 +132,20 @@ impl Filter {
         }
     }
 
+    /// Lets it end by the end of its input, or sees to it.
+    fn close(self) {
+        let Self {
+            mut task, input, ..
+        } = self;
+        drop(input);
+        if let Ok(None) = await_end(&mut task) {
+            task.stop(GRACE);
+        }
+    }
+
     /// What it comes to that the filter is gone, for a request that it had and for this process.
     fn ended(mut self, job: &Job, request: Option<Request>) -> Failure {
-        let start = Instant::now();
-        let mut status = self.task.try_wait();
-        while matches!(status, Ok(None)) && start.elapsed() < GRACE {
-            thread::sleep(Duration::from_millis(1));
-            status = self.task.try_wait();
-        }
-        let (code, message) = match status {
+        let (code, message) = match await_end(&mut self.task) {
             Ok(Some(status)) => (code(status).into(), format!("ended: {status}")),
             Ok(None) => {
                 self.task.stop(GRACE);
@@ -150,6 +158,18 @@ impl Filter {
             job.fail(request, NO_ANSWER.max(code), &message);
         }
         Failure::Refused(message)
+    }
+}
+
+/// Waits a little for a filter that is about to end.
+fn await_end(task: &mut Task) -> std::io::Result<Option<ExitStatus>> {
+    let start = Instant::now();
+    loop {
+        let status = task.try_wait()?;
+        if status.is_some() || start.elapsed() >= GRACE {
+            return Ok(status);
+        }
+        thread::sleep(NAP);
     }
 }
 

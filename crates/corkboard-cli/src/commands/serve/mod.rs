@@ -49,7 +49,7 @@ const TIMED_OUT: i32 = 124;
 /// When a caller gives up, or --timeout is over, CMD is asked to end (SIGTERM), with what it has
 /// started, and is killed a second later; a filter (--lines) is started anew after --timeout, and
 /// its answer to a caller that gave up is dropped. The same happens to every CMD when this command
-/// is asked to end; their callers are told that the server is gone. If this command is killed
+/// is asked to end; their callers are told that the server is gone. A filter's input ends first. If this command is killed
 /// (SIGKILL), the kernel kills every CMD, but not what CMD has started.
 ///
 /// Exit status 0 after --count requests, 1 when the call was removed, 2 an error.

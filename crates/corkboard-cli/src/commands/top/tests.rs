@@ -5,7 +5,6 @@ use corkboard::stream;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use ratatui::style::{Color, Modifier};
 
 use super::draw::draw;
 use super::sample::{Column, Sampler};
@@ -254,6 +253,8 @@ fn the_list_moves_so_that_the_selected_object_is_seen() {
 #[cfg(unix)]
 #[test]
 fn a_damaged_object_and_a_space_that_is_gone_are_told() {
+    use ratatui::style::{Color, Modifier};
+
     let mut scratch = Scratch::new("damaged");
     let space = scratch.space.clone();
     std::fs::write(space.path().join("x.stream"), b"").unwrap();
