@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 use std::time::Instant;
@@ -328,6 +328,18 @@ fn commands_end_when_nobody_wants_their_answer() {
     let command = scratch.sleeping();
     assert_eq!(call.child.wait().unwrap().code(), Some(1));
     until(|| is_gone(command));
+    for lines in [false, true] {
+        let mut call = scratch.command(&["call", "s", "--timeout", LONG]);
+        if lines {
+            call.arg("--lines");
+        }
+        let mut call = call.stdin(Stdio::piped()).spawn().unwrap();
+        writeln!(call.stdin.take().unwrap(), "x").unwrap();
+        let command = scratch.sleeping();
+        kill_process(Pid::from_child(&call), Signal::INT).unwrap();
+        assert_eq!(call.wait().unwrap().signal(), Some(Signal::INT.as_raw()));
+        until(|| is_gone(command));
+    }
 }
 
 #[test]
@@ -344,8 +356,9 @@ fn a_filter_answers_line_by_line() {
     let call = ["call", "s", "--lines", "--jobs", "3", "--timeout", LONG];
     let output = scratch.run(&call, b"1\n2\n3\n4\n");
     assert_eq!(output.stdout, b"> 1\n> 2\n> 3\n> 4\n");
-    // One process for all of them.
     kill_process(Pid::from_child(&serve.child), Signal::TERM).unwrap();
+    assert_eq!(serve.end().0, None);
+    // One process for all of them.
     let numbers = scratch.serve(&["s", "--lines", "--count", "3", "--", "sed", "-un", "="]);
     assert_eq!(scratch.run(&call, b"a\nb\nc\n").stdout, b"1\n2\n3\n");
     assert_eq!(numbers.end(), (Some(0), vec![], vec![]));

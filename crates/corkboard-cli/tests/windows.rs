@@ -180,6 +180,10 @@ fn ls_stat_and_rm_know_what_is_there() {
     let _event = Event::create(&space, "ready", Reset::Auto).unwrap();
     let all = scratch.text(&["ls"]);
     assert!(all.contains("天气") && all.contains("ready"), "{all}");
+    if cfg!(feature = "top") {
+        let all = scratch.text(&["top", "--once", "--interval", "1ms"]);
+        assert!(all.contains("天气") && all.contains("ready"), "{all}");
+    }
     let stat = scratch.json(&["stat", "天气", "--json"]);
     assert_eq!(stat["sequence"], 1);
     assert_eq!(stat["writers"][0]["label"], "me");

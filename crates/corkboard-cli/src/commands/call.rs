@@ -3,7 +3,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use corkboard::call::{Client, Pending, Reply};
-use corkboard::{Error, ErrorKind, Space};
+use corkboard::{Error, ErrorKind, Space, wait};
 use serde::Serialize;
 
 use super::parse_duration;
@@ -11,10 +11,12 @@ use crate::exit::{Failure, Outcome, complain};
 use crate::object::ObjectKind;
 use crate::output::{harmless, print, print_json, print_value};
 use crate::value::{encode, hexdump};
-use crate::waiting;
+use crate::waiting::{self, Requests};
 
 /// The exit status when the server answered with an error.
 const FAILED: u8 = 3;
+/// How soon a request to end is noticed.
+const SLICE: Duration = Duration::from_millis(50);
 
 /// Make a request, and print the reply: exactly its bytes.
 ///
@@ -22,7 +24,8 @@ const FAILED: u8 = 3;
 /// waited for until the time-out. On a terminal a line break follows a reply that has none at its
 /// end.
 ///
-/// When the server dies with the request, this says so at once; whether it acted on it before is
+/// When this command is asked to end, like by Ctrl-C, the call is given up, and `serve` ends the
+/// command that it runs for it. When the server dies with the request, this says so at once; whether it acted on it before is
 /// not known.
 ///
 /// Exit status 0 when there was a reply; 1 when there was none: on time-out, when the server was
@@ -99,7 +102,35 @@ pub fn run(arguments: Arguments) -> Outcome {
         return Ok(());
     };
     let left = arguments.timeout.saturating_sub(start.elapsed());
-    show(&arguments, client.call(&request, left))
+    let requests = Requests::held_back()?;
+    match await_answer(client.start(&request, left), &requests)? {
+        Some(answer) => show(&arguments, answer),
+        None => requests.obey(),
+    }
+}
+
+/// Waits for an answer. When this process is asked to end, the call is given up, so that the server
+/// learns that nobody wants it any more.
+fn await_answer(
+    asked: corkboard::Result<Pending>,
+    requests: &Requests,
+) -> Result<Option<corkboard::Result<Reply>>, Failure> {
+    let mut pending = match asked {
+        Ok(pending) => pending,
+        Err(error) => return Ok(Some(Err(error))),
+    };
+    loop {
+        pending = match pending.try_wait() {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(pending) => pending,
+        };
+        if requests.is_asked() {
+            return Ok(None);
+        }
+        if let Err(error) = wait::any(&mut [&mut pending], Some(SLICE)) {
+            return Ok(Some(Err(error)));
+        }
+    }
 }
 
 /// The whole of standard input. Nobody is made to wonder what a terminal is waiting for.
@@ -177,9 +208,12 @@ fn call_lines(arguments: &Arguments, client: Client) -> Outcome {
     for _ in 0..arguments.jobs {
         let _ = give.send(());
     }
+    let requests = Requests::held_back()?;
     let mut has_failed = false;
     for asked in ask_lines(client, arguments.timeout, room) {
-        let answer = asked?.and_then(Pending::wait);
+        let Some(answer) = await_answer(asked?, &requests)? else {
+            return requests.obey();
+        };
         match show(arguments, answer) {
             Err(Failure::Status(FAILED)) => has_failed = true,
             outcome => outcome?,

@@ -16,14 +16,12 @@ use corkboard::{ErrorKind, Space};
 use super::{parse_bytes, parse_duration};
 use crate::exit::{Failure, Outcome, complain};
 use crate::output::time;
-use crate::waiting::{Requests, Woken};
+use crate::waiting::Requests;
 
 /// How often to look, while commands run, whether they still should.
 const SLICE: Duration = Duration::from_millis(20);
-/// How long to wait for the next request by the means that are fastest.
-const SOON: Duration = Duration::from_millis(10);
-/// How often to look whether an idle filter is still there.
-const LOOK: Duration = Duration::from_millis(500);
+/// How soon it is noticed that this process shall end, or that an idle filter has ended.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long a command that was asked to end has for it.
 const GRACE: Duration = Duration::from_secs(1);
 /// The code of the error when there was no answer in time, as `timeout` has it.
@@ -170,7 +168,7 @@ enum End {
 
 pub fn run(arguments: Arguments) -> Outcome {
     let space = Space::user()?;
-    let mut server = Server::create(&space, &arguments.name, options(&arguments))?;
+    let server = Server::create(&space, &arguments.name, options(&arguments))?;
     let requests = Requests::held_back()?;
     let job = Arc::new(Job {
         capacity: server.capacity(),
@@ -186,7 +184,7 @@ pub fn run(arguments: Arguments) -> Outcome {
             Office::new(jobs, each::office(job.clone(), tell), done)
         }
     };
-    let end = serve(&mut server, &requests, &mut office, arguments.count);
+    let end = serve(&server, &requests, &mut office, arguments.count);
     job.is_over.store(true, Ordering::Relaxed);
     office.close();
     drop(server);
@@ -223,14 +221,12 @@ fn processors() -> usize {
 /// Hands requests over as long as there is somebody who can answer them: the others are for the
 /// next server, should this one end.
 fn serve(
-    server: &mut Server,
+    server: &Server,
     requests: &Requests,
     office: &mut Office,
     count: Option<u64>,
 ) -> Result<End, Failure> {
-    let news = server.notifier()?;
     let mut taken = 0;
-    let mut patience = Duration::ZERO;
     loop {
         office.look()?;
         if requests.is_asked() {
@@ -244,21 +240,12 @@ fn serve(
             office.wait()?;
             continue;
         }
-        match server.next(Some(patience)) {
+        match server.next(Some(LOOK)) {
             Ok(Some(request)) => {
                 taken += 1;
                 office.take(request);
-                patience = Duration::ZERO;
             }
-            Ok(None) if patience < SOON => patience = SOON,
-            Ok(None) => {
-                patience = Duration::ZERO;
-                match requests.wait(server, &news, false, Some(LOOK))? {
-                    Woken::News => news.clear()?,
-                    Woken::Request => return Ok(End::Asked),
-                    Woken::TimeOut | Woken::OutputGone => {}
-                }
-            }
+            Ok(None) => {}
             Err(error) if error.kind() == ErrorKind::Corrupt => complain(&error.to_string()),
             Err(error) => return Err(error.into()),
         }
