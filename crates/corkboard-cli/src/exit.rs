@@ -1,5 +1,6 @@
-//! Exit statuses: 0 success, 1 a negative answer, 2 an error. A broken pipe is success. Who runs
-//! another command for the caller passes that one's status on.
+//! Exit statuses: 0 success, 1 a negative answer, 2 an error, 3 an error that a server answered
+//! with. A broken pipe is success. Who runs another command for the caller passes that one's status
+//! on.
 
 use std::io::{ErrorKind as Io, Write as _};
 use std::process::ExitCode;

@@ -14,12 +14,14 @@ mod waiting;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 use commands::{
-    classic, completions, doctor, event, get, lock, ls, publish, put, rm, stat, subscribe, watch,
+    call, classic, completions, doctor, event, get, lock, ls, publish, put, rm, serve, stat,
+    subscribe, watch,
 };
 
 /// Share values between processes at memory speed, and let them wait for each other.
 ///
-/// Exit status: 0 success; 1 a negative answer (absent, timed out); 2 an error.
+/// Exit status: 0 success; 1 a negative answer (absent, timed out); 2 an error; 3 an error that the
+/// server of a call answered with.
 /// Objects live in the directory CORKBOARD_DIR, by default /dev/shm/corkboard-UID on Linux and
 /// %LOCALAPPDATA%\\corkboard on Windows.
 #[derive(Parser)]
@@ -35,6 +37,9 @@ Examples:
   corkboard event wait ready             wait until somebody says so
   seq 1000 | corkboard pub numbers       send each line to whoever subscribes
   corkboard sub numbers                  print what is sent, from the oldest on
+  corkboard serve up -- tr a-z A-Z       answer requests with a command
+  echo hi | corkboard call up -          make a request, and print the reply
+  corkboard top                          watch all objects
   corkboard demo                         see it survive kills"
 )]
 struct Arguments {
@@ -53,7 +58,11 @@ enum Command {
     Publish(publish::Arguments),
     #[command(name = "sub")]
     Subscribe(subscribe::Arguments),
+    Serve(serve::Arguments),
+    Call(call::Arguments),
     Ls(ls::Arguments),
+    #[cfg(feature = "top")]
+    Top(commands::top::Arguments),
     Stat(stat::Arguments),
     Rm(rm::Arguments),
     Doctor(doctor::Arguments),
@@ -73,7 +82,7 @@ fn with_tip(mut error: clap::Error) -> clap::Error {
     let mut words = std::env::args_os().skip(1);
     let takes_command = words
         .next()
-        .is_some_and(|word| word == "watch" || word == "lock");
+        .is_some_and(|word| word == "watch" || word == "lock" || word == "serve");
     let is_option = matches!(
         error.get(ContextKind::InvalidArg),
         Some(ContextValue::String(word)) if word.starts_with('-')
@@ -99,7 +108,11 @@ fn main() -> std::process::ExitCode {
         Command::Event(arguments) => event::run(arguments),
         Command::Publish(arguments) => publish::run(arguments),
         Command::Subscribe(arguments) => subscribe::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Call(arguments) => call::run(arguments),
         Command::Ls(arguments) => ls::run(arguments),
+        #[cfg(feature = "top")]
+        Command::Top(arguments) => commands::top::run(arguments),
         Command::Stat(arguments) => stat::run(arguments),
         Command::Rm(arguments) => rm::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),

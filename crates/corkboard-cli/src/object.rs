@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum as _;
-use corkboard::{Entry, Error, ErrorKind, Kind, Space, board, event, lock, stream};
+use corkboard::{Entry, Error, ErrorKind, Kind, Space, board, call, event, lock, stream};
 
 use crate::exit::Failure;
 
@@ -18,6 +18,8 @@ pub enum ObjectKind {
     Event,
     /// A named log of records.
     Stream,
+    /// Named requests and replies.
+    Call,
 }
 
 impl ObjectKind {
@@ -28,6 +30,7 @@ impl ObjectKind {
             Kind::Lock => Some(Self::Lock),
             Kind::Event => Some(Self::Event),
             Kind::Stream => Some(Self::Stream),
+            Kind::Call => Some(Self::Call),
             _ => None,
         }
     }
@@ -40,6 +43,7 @@ impl From<ObjectKind> for Kind {
             ObjectKind::Lock => Self::Lock,
             ObjectKind::Event => Self::Event,
             ObjectKind::Stream => Self::Stream,
+            ObjectKind::Call => Self::Call,
         }
     }
 }
@@ -50,6 +54,7 @@ pub enum Object {
     Lock(lock::Stat),
     Event(event::Stat),
     Stream(stream::Stat),
+    Call(call::Stat),
 }
 
 impl Object {
@@ -59,6 +64,7 @@ impl Object {
             ObjectKind::Lock => Self::Lock(lock::stat(space, name)?),
             ObjectKind::Event => Self::Event(event::stat(space, name)?),
             ObjectKind::Stream => Self::Stream(stream::stat(space, name)?),
+            ObjectKind::Call => Self::Call(call::stat(space, name)?),
         })
     }
 }
@@ -165,6 +171,7 @@ fn with_article(kind: Kind) -> &'static str {
         Kind::Lock => "a lock",
         Kind::Event => "an event",
         Kind::Stream => "a stream",
+        Kind::Call => "a call",
         _ => "another object",
     }
 }
@@ -202,7 +209,140 @@ pub fn lag(stat: &stream::Stat) -> Option<u64> {
     alive.filter_map(|one| one.lag).max()
 }
 
-/// How fast records were sent to a stream.
+pub fn live_clients(stat: &call::Stat) -> usize {
+    stat.clients.iter().filter(|one| one.is_alive).count()
+}
+
+pub fn is_served(stat: &call::Stat) -> bool {
+    stat.server.as_ref().is_some_and(|server| server.is_alive)
+}
+
+/// How many requests wait for a server. Those of dead clients are answered to nobody.
+pub fn pending(stat: &call::Stat) -> usize {
+    let alive = stat.clients.iter().filter(|one| one.is_alive);
+    alive.map(|one| one.pending).sum()
+}
+
+pub fn live_handles(stat: &lock::Stat) -> usize {
+    stat.handles.iter().filter(|handle| handle.is_alive).count()
+}
+
+pub fn holders(stat: &lock::Stat) -> usize {
+    stat.handles
+        .iter()
+        .filter(|handle| handle.is_holder())
+        .count()
+}
+
+/// How many of the entries are alive; `None` where looking is not permitted.
+pub fn attached(entries: Option<&[board::Participant]>) -> Option<usize> {
+    Some(entries?.iter().filter(|one| one.is_alive).count())
+}
+
+/// What fits on a line: columns, or else words over them.
+pub enum Summary {
+    Columns(Columns),
+    Words(String),
+}
+
+/// What boards, streams and calls have; `None` is what does not apply, or is not known.
+pub struct Columns {
+    /// The newest value or record, in bytes.
+    pub size: Option<usize>,
+    pub capacity: usize,
+    /// How many values, records or answers there have been.
+    pub sequence: u64,
+    pub age: Option<Duration>,
+    pub writers: Option<usize>,
+    pub readers: Option<usize>,
+    /// Records, or requests, that wait for somebody.
+    pub lag: Option<u64>,
+}
+
+impl Summary {
+    pub fn of(object: &Object) -> Self {
+        Self::Columns(match object {
+            Object::Lock(stat) => return Self::Words(lock_in_words(stat)),
+            Object::Event(stat) => {
+                return Self::Words(format!("{}, {}", event_state(stat), stat.reset));
+            }
+            Object::Board(stat) => Columns {
+                size: stat.len,
+                capacity: stat.capacity,
+                sequence: stat.sequence,
+                age: stat.age,
+                writers: attached(stat.writers.as_deref()),
+                readers: attached(stat.readers.as_deref()),
+                lag: None,
+            },
+            Object::Stream(stat) => Columns {
+                size: stat.len,
+                capacity: stat.capacity,
+                sequence: stat.sequence,
+                // Records carry no time.
+                age: None,
+                writers: Some(alive(&stat.producers)),
+                readers: Some(alive(&stat.subscribers)),
+                lag: lag(stat),
+            },
+            Object::Call(stat) => Columns {
+                size: None,
+                capacity: stat.capacity,
+                sequence: stat.answered,
+                age: None,
+                writers: Some(usize::from(is_served(stat))),
+                readers: Some(live_clients(stat)),
+                lag: Some(pending(stat) as u64),
+            },
+        })
+    }
+}
+
+fn lock_in_words(stat: &lock::Stat) -> String {
+    let mut words = lock_state(stat.state).to_owned();
+    if stat.state == lock::State::Read {
+        words += &match holders(stat) {
+            // Who holds it is not in the table, or has not said so yet.
+            0 => String::new(),
+            number => format!(" by {number}"),
+        };
+    }
+    if stat.writer_waits {
+        words += ", a writer waits";
+    }
+    match live_handles(stat) {
+        0 => words + ", no handles",
+        1 => words + ", 1 handle",
+        number => words + &format!(", {number} handles"),
+    }
+}
+
+/// How often something has happened to an object since it was created.
+#[derive(Clone, Copy)]
+pub struct Count {
+    pub instance: u64,
+    pub number: u64,
+    pub since: SystemTime,
+}
+
+impl Count {
+    /// Values published, records sent, or requests answered.
+    pub fn of(object: &Object) -> Option<Self> {
+        let (instance, number, since) = match object {
+            Object::Board(stat) => (stat.instance, stat.sequence, stat.created_at),
+            Object::Stream(stat) => (stat.instance, stat.sequence, stat.created_at),
+            Object::Call(stat) => (stat.instance, stat.answered, stat.created_at),
+            Object::Lock(_) | Object::Event(_) => return None,
+        };
+        Some(Self {
+            instance,
+            number,
+            since,
+        })
+    }
+}
+
+/// How often that was in a second.
 #[derive(Clone, Copy)]
 pub struct Rate {
     pub per_second: f64,
@@ -211,19 +351,25 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Since an earlier look at the same stream, so long before this one; without one, since the
-    /// stream's creation.
-    pub fn of(stat: &stream::Stat, earlier: Option<(&stream::Stat, Duration)>) -> Option<Self> {
-        let (sent, over) = match earlier {
-            Some((earlier, over)) if earlier.instance == stat.instance => {
-                (stat.sequence.saturating_sub(earlier.sequence), over)
-            }
-            _ => {
-                let age = SystemTime::now().duration_since(stat.created_at).ok()?;
-                (stat.sequence, age)
-            }
-        };
-        let per_second = sent as f64 / over.as_secs_f64();
+    /// Since an earlier look at the same object, so long before this one; without one, since the
+    /// object's creation.
+    pub fn of(count: Count, earlier: Option<(Count, Duration)>) -> Option<Self> {
+        let since = earlier.and_then(|(earlier, over)| Self::since(count, earlier, over));
+        since.or_else(|| {
+            let age = SystemTime::now().duration_since(count.since).ok()?;
+            Self::over(count.number, age)
+        })
+    }
+
+    /// Since an earlier look, unless that was at another object of the same name.
+    pub fn since(count: Count, earlier: Count, over: Duration) -> Option<Self> {
+        let number = count.number.saturating_sub(earlier.number);
+        let is_same = earlier.instance == count.instance;
+        is_same.then(|| Self::over(number, over)).flatten()
+    }
+
+    fn over(number: u64, over: Duration) -> Option<Self> {
+        let per_second = number as f64 / over.as_secs_f64();
         per_second.is_finite().then_some(Self { per_second, over })
     }
 }

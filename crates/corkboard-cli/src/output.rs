@@ -39,6 +39,12 @@ pub fn print_styled(text: &str) -> Outcome {
         .map_err(cannot_write)
 }
 
+/// Whether standard output is a terminal that wants colours.
+#[cfg(feature = "top")]
+pub fn wants_colour() -> bool {
+    anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
+}
+
 pub fn cannot_write(source: std::io::Error) -> Failure {
     Failure::Io("cannot write to standard output".into(), source)
 }

@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use common::{Scratch, terminal};
 
-const SUBCOMMANDS: [&str; 14] = [
+const SUBCOMMANDS: [&str; 16] = [
     "put",
     "get",
     "watch",
@@ -17,6 +17,8 @@ const SUBCOMMANDS: [&str; 14] = [
     "event",
     "pub",
     "sub",
+    "serve",
+    "call",
     "ls",
     "stat",
     "rm",
@@ -26,17 +28,20 @@ const SUBCOMMANDS: [&str; 14] = [
     "completions",
 ];
 
+/// Where it is built.
+const TOP: &[&str] = if cfg!(feature = "top") { &["top"] } else { &[] };
+
 #[test]
 fn every_subcommand_is_listed_and_helps_with_an_example() {
     let scratch = Scratch::new("help");
     let overview = scratch.text(&["--help"]);
     assert!(overview.contains("Exit status: 0 success; 1 a negative answer"));
-    for name in SUBCOMMANDS {
+    for name in SUBCOMMANDS.iter().chain(TOP) {
         assert!(
             overview.contains(&format!("\n  {name} ")),
             "{name} in {overview}"
         );
-        let help = scratch.text(&[name, "--help"]);
+        let help = scratch.text(&[*name, "--help"]);
         let examples = help.split("Examples:").nth(1).expect(name);
         assert!(examples.contains(&format!("corkboard {name}")), "{help}");
     }
@@ -105,6 +110,22 @@ fn help_tells_the_exit_statuses_that_are_a_command_s_own() {
         ],
     );
     has(
+        &["serve", "--help"],
+        &[
+            "0 after --count requests, 1 when the call was removed, 2 an error",
+            "`stdbuf -oL`",
+            "SIGTERM",
+            "SIGKILL",
+        ],
+    );
+    has(
+        &["call", "--help"],
+        &[
+            "0 when there was a reply; 1 when there was none",
+            "3 when the server answered with an error",
+        ],
+    );
+    has(
         &["stat", "--help"],
         &["1 when the object is absent, 2 when several"],
     );
@@ -132,6 +153,10 @@ fn a_mistake_in_the_words_is_told_with_a_remedy() {
         ),
         (
             &["lock", "x", "echo", "hi"],
+            "tip: put `--` before the command to run",
+        ),
+        (
+            &["serve", "x", "cat"],
             "tip: put `--` before the command to run",
         ),
         (&["wacth", "w"], "'watch'"),

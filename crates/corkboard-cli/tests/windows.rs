@@ -180,6 +180,10 @@ fn ls_stat_and_rm_know_what_is_there() {
     let _event = Event::create(&space, "ready", Reset::Auto).unwrap();
     let all = scratch.text(&["ls"]);
     assert!(all.contains("天气") && all.contains("ready"), "{all}");
+    if cfg!(feature = "top") {
+        let all = scratch.text(&["top", "--once", "--interval", "1ms"]);
+        assert!(all.contains("天气") && all.contains("ready"), "{all}");
+    }
     let stat = scratch.json(&["stat", "天气", "--json"]);
     assert_eq!(stat["sequence"], 1);
     assert_eq!(stat["writers"][0]["label"], "me");
@@ -278,6 +282,48 @@ fn every_line_that_is_sent_to_a_stream_arrives() {
     );
     scratch.text(&["rm", "s"]);
     assert!(holder.child.wait().unwrap().success());
+}
+
+#[test]
+fn requests_are_answered_by_commands_that_end_with_their_server() {
+    let scratch = Scratch::new("call");
+    let serve = |script: &str| {
+        let served = ["serve", "c", "--wait", "60s", "--", "cmd", "/c", script];
+        let mut command = scratch.command(&served);
+        let running = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        running.unwrap()
+    };
+    let call = || scratch.run(&["call", "c", "ping", "--timeout", "60s"], b"");
+    let mut server = serve("echo pong");
+    assert_eq!(call().stdout, b"pong\r\n");
+    let stat = scratch.json(&["stat", "c", "--json"]);
+    assert_eq!(
+        (&stat["answered"], &stat["server"]["pid"]),
+        (&1.into(), &server.id().into())
+    );
+    scratch.text(&["rm", "c"]);
+    assert_eq!(server.wait().unwrap().code(), Some(1));
+
+    let mut server = serve("echo oops>&2& exit 7");
+    let failed = call();
+    let said = String::from_utf8(failed.stderr).unwrap();
+    assert_eq!(failed.status.code(), Some(3), "{said}");
+    assert!(said.contains("error 7: oops"), "{said}");
+    server.kill().unwrap();
+    server.wait().unwrap();
+
+    let marker = scratch.0.join("runs");
+    let mut server = serve(&format!(
+        "echo x > {} & ping -n 600 127.0.0.1",
+        marker.display()
+    ));
+    let mut command = scratch.command(&["call", "c", "ping", "--timeout", "60s"]);
+    let caller = command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut caller = caller.spawn().unwrap();
+    until(|| marker.exists());
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(caller.wait().unwrap().code(), Some(1));
 }
 
 #[test]

@@ -1,4 +1,7 @@
-//! A command that runs in our stead: it ends when we do, and its exit status is ours.
+//! Commands that this process runs. Each ends at the latest when this process does, however that
+//! ends.
+
+use std::io::ErrorKind as Io;
 
 #[cfg(unix)]
 mod unix;
@@ -6,11 +9,19 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub use unix::{ProcessArguments, ignored_signals, run, run_process};
+pub use unix::{ProcessArguments, Task, code, ignored_signals, run, run_process};
 #[cfg(windows)]
-pub use windows::run;
+pub use windows::{Task, code, run};
 
 /// What a shell answers when there is no such command.
 const NOT_FOUND: u8 = 127;
 /// What a shell answers when the command cannot be executed.
 const NOT_EXECUTABLE: u8 = 126;
+
+/// What a shell answers when a command cannot be started for this reason.
+pub fn refusal(error: &std::io::Error) -> u8 {
+    match error.kind() {
+        Io::NotFound => NOT_FOUND,
+        _ => NOT_EXECUTABLE,
+    }
+}

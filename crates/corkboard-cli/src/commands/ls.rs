@@ -1,12 +1,14 @@
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use corkboard::{Entry, ErrorKind, Kind, Result, Space, board, event, lock, stream};
+use corkboard::{Entry, ErrorKind, Kind, Result, Space};
 use serde::Serialize;
 
 use super::{RATE, parse_duration};
 use crate::exit::Outcome;
-use crate::object::{Object, ObjectKind, Rate, alive, event_reset, event_state, lag, lock_state};
+use crate::object::{
+    Count, Object, ObjectKind, Rate, Summary, alive, attached, event_reset, event_state, holders,
+    is_served, lag, live_clients, live_handles, lock_state, pending,
+};
 use crate::output::{Align, Table, or_dash, print_json, print_styled, rate, rfc3339, size, time};
 
 /// List the objects of the space: what they hold, and how many processes are attached.
@@ -17,6 +19,9 @@ use crate::output::{Align, Table, or_dash, print_json, print_styled, rate, rfc33
 /// Of a stream: the newest record's size and sequence, producers as writers and subscribers as
 /// readers; LAG is how many records the slowest of them is behind, RATE how many a second were sent
 /// since the stream was created, or just now with --rate.
+///
+/// Of a call: how many requests were answered, as its sequence; its server as a writer and clients
+/// as readers; LAG is how many requests wait for a server, RATE how many a second were answered.
 ///
 /// A damaged object is listed with what is wrong with it. WRITERS is a dash where looking is not
 /// permitted.
@@ -32,7 +37,7 @@ pub struct Arguments {
     /// Print one JSON array of objects. What does not apply to an object's kind is null.
     #[arg(long)]
     json: bool,
-    /// Look twice, so long apart, and tell streams' rates in between; 1s if no time is given.
+    /// Look twice, so long apart, and tell streams' and calls' rates in between; 1s if no time is given.
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true,
           default_missing_value = RATE, value_parser = parse_duration)]
     rate: Option<Duration>,
@@ -45,16 +50,21 @@ struct Json<'a> {
     kind: String,
     // Of boards and streams.
     size: Option<usize>,
-    capacity: Option<usize>,
     sequence: Option<u64>,
     published_at: Option<String>,
     age_seconds: Option<f64>,
+    // Of boards, streams and calls.
+    capacity: Option<usize>,
     writers: Option<usize>,
     readers: Option<usize>,
     // Of streams.
     lag: Option<u64>,
+    // Of streams and calls.
     rate: Option<f64>,
     rate_seconds: Option<f64>,
+    // Of calls.
+    answered: Option<u64>,
+    pending: Option<usize>,
     /// Of locks and events.
     state: Option<&'static str>,
     // Of locks.
@@ -73,31 +83,33 @@ type Looked<'a> = (&'a str, Kind, Result<Object>, Option<Rate>);
 pub fn run(arguments: Arguments) -> Outcome {
     let space = Space::user()?;
     let entries = space.entries()?;
-    let mut earlier = HashMap::new();
+    let mut earlier: Vec<(&Entry, Count)> = Vec::new();
     let start = Instant::now();
+    let look = |entry: &Entry| {
+        let kind = ObjectKind::of(entry.kind())?;
+        Some(Object::look(&space, kind, entry.name()))
+    };
     if let Some(apart) = arguments.rate {
-        let streams = entries.iter().filter(|entry| entry.kind() == Kind::Stream);
-        let look = |entry: &Entry| {
-            Some((
-                entry.name().to_owned(),
-                stream::stat(&space, entry.name()).ok()?,
-            ))
-        };
-        earlier = streams.filter_map(look).collect();
+        earlier = entries
+            .iter()
+            .filter(|entry| has_rate(entry.kind()))
+            .filter_map(|entry| Some((entry, Count::of(&look(entry)?.ok()?)?)))
+            .collect();
         std::thread::sleep(apart);
     }
     let objects: Vec<Looked<'_>> = entries
         .iter()
         .filter_map(|entry| {
-            let kind = ObjectKind::of(entry.kind())?;
-            let object = Object::look(&space, kind, entry.name());
-            let rate = match &object {
-                Ok(Object::Stream(stat)) => {
-                    let earlier = earlier.get(entry.name());
-                    Rate::of(stat, earlier.map(|stat| (stat, start.elapsed())))
-                }
-                _ => None,
-            };
+            let object = look(entry)?;
+            let count = object.as_ref().ok().and_then(Count::of);
+            let count = count.filter(|_| has_rate(entry.kind()));
+            let rate = count.and_then(|count| {
+                let earlier = earlier.iter().find(|(of, _)| *of == entry);
+                Rate::of(
+                    count,
+                    earlier.map(|(_, earlier)| (*earlier, start.elapsed())),
+                )
+            });
             Some((entry.name(), entry.kind(), object, rate))
         })
         // Removed since it was listed.
@@ -117,6 +129,11 @@ pub fn run(arguments: Arguments) -> Outcome {
     print_styled(&table(&objects).render())
 }
 
+/// Whether values carry no time that would tell how fresh they are.
+fn has_rate(kind: Kind) -> bool {
+    matches!(kind, Kind::Stream | Kind::Call)
+}
+
 fn row<'a>((name, kind, object, rate): &Looked<'a>) -> Json<'a> {
     let row = Json {
         name,
@@ -130,8 +147,8 @@ fn row<'a>((name, kind, object, rate): &Looked<'a>) -> Json<'a> {
             sequence: Some(stat.sequence),
             published_at: stat.published_at.and_then(rfc3339),
             age_seconds: stat.age.map(|age| age.as_secs_f64()),
-            writers: live_writers(stat),
-            readers: live_readers(stat),
+            writers: attached(stat.writers.as_deref()),
+            readers: attached(stat.readers.as_deref()),
             ..row
         },
         Ok(Object::Lock(stat)) => Json {
@@ -158,6 +175,16 @@ fn row<'a>((name, kind, object, rate): &Looked<'a>) -> Json<'a> {
             rate_seconds: rate.map(|rate| rate.over.as_secs_f64()),
             ..row
         },
+        Ok(Object::Call(stat)) => Json {
+            capacity: Some(stat.capacity),
+            answered: Some(stat.answered),
+            pending: Some(pending(stat)),
+            writers: Some(usize::from(is_served(stat))),
+            readers: Some(live_clients(stat)),
+            rate: rate.map(|rate| rate.per_second),
+            rate_seconds: rate.map(|rate| rate.over.as_secs_f64()),
+            ..row
+        },
         Err(error) => Json {
             error: Some(error.to_string()),
             ..row
@@ -165,12 +192,12 @@ fn row<'a>((name, kind, object, rate): &Looked<'a>) -> Json<'a> {
     }
 }
 
-/// Boards and streams have columns; what else there is is told in words over them.
+/// Boards, streams and calls have columns; what else there is is told in words over them.
 fn table(objects: &[Looked<'_>]) -> Table {
     let mut columns = vec![("NAME", Align::Left), ("KIND", Align::Left)];
     let has = |wanted| objects.iter().any(|(_, kind, ..)| *kind == wanted);
-    let has_streams = has(Kind::Stream);
-    if has_streams || has(Kind::Board) {
+    let has_rates = has(Kind::Stream) || has(Kind::Call);
+    if has_rates || has(Kind::Board) {
         columns.extend([
             ("SIZE", Align::Right),
             ("CAPACITY", Align::Right),
@@ -179,7 +206,7 @@ fn table(objects: &[Looked<'_>]) -> Table {
             ("WRITERS", Align::Right),
             ("READERS", Align::Right),
         ]);
-        if has_streams {
+        if has_rates {
             columns.extend([("LAG", Align::Right), ("RATE", Align::Right)]);
         }
     } else {
@@ -188,83 +215,30 @@ fn table(objects: &[Looked<'_>]) -> Table {
     let mut table = Table::new(&columns);
     for (name, kind, object, counted) in objects {
         let mut cells = vec![(*name).to_owned(), kind.to_string()];
-        match object {
-            Ok(Object::Board(stat)) => {
+        let summary = match object {
+            Ok(object) => Summary::of(object),
+            Err(error) => Summary::Words(error.to_string()),
+        };
+        match summary {
+            Summary::Columns(known) => {
                 cells.extend([
-                    or_dash(stat.len.map(|len| size(len as u64))),
-                    size(stat.capacity as u64),
-                    stat.sequence.to_string(),
-                    or_dash(stat.age.map(time)),
-                    or_dash(live_writers(stat).map(|number| number.to_string())),
-                    or_dash(live_readers(stat).map(|number| number.to_string())),
+                    or_dash(known.size.map(|len| size(len as u64))),
+                    size(known.capacity as u64),
+                    known.sequence.to_string(),
+                    or_dash(known.age.map(time)),
+                    or_dash(known.writers.map(|number| number.to_string())),
+                    or_dash(known.readers.map(|number| number.to_string())),
                 ]);
-                if has_streams {
-                    cells.extend([or_dash(None), or_dash(None)]);
+                if has_rates {
+                    cells.extend([
+                        or_dash(known.lag.map(|lag| lag.to_string())),
+                        or_dash(counted.map(|counted| rate(counted.per_second))),
+                    ]);
                 }
                 table.row(cells);
             }
-            Ok(Object::Stream(stat)) => {
-                cells.extend([
-                    or_dash(stat.len.map(|len| size(len as u64))),
-                    size(stat.capacity as u64),
-                    stat.sequence.to_string(),
-                    // Records carry no time.
-                    or_dash(None),
-                    alive(&stat.producers).to_string(),
-                    alive(&stat.subscribers).to_string(),
-                    or_dash(lag(stat).map(|lag| lag.to_string())),
-                    or_dash(counted.map(|counted| rate(counted.per_second))),
-                ]);
-                table.row(cells);
-            }
-            Ok(Object::Lock(stat)) => table.remark(cells, &lock_in_words(stat)),
-            Ok(Object::Event(stat)) => table.remark(cells, &event_in_words(stat)),
-            Err(error) => table.remark(cells, &error.to_string()),
+            Summary::Words(words) => table.remark(cells, &words),
         }
     }
     table
-}
-
-fn lock_in_words(stat: &lock::Stat) -> String {
-    let mut words = lock_state(stat.state).to_owned();
-    if stat.state == lock::State::Read {
-        words += &match holders(stat) {
-            // Who holds it is not in the table, or has not said so yet.
-            0 => String::new(),
-            number => format!(" by {number}"),
-        };
-    }
-    if stat.writer_waits {
-        words += ", a writer waits";
-    }
-    match live_handles(stat) {
-        0 => words + ", no handles",
-        1 => words + ", 1 handle",
-        number => words + &format!(", {number} handles"),
-    }
-}
-
-fn event_in_words(stat: &event::Stat) -> String {
-    format!("{}, {}", event_state(stat), stat.reset)
-}
-
-fn live_writers(stat: &board::Stat) -> Option<usize> {
-    let writers = stat.writers.as_ref()?;
-    Some(writers.iter().filter(|writer| writer.is_alive).count())
-}
-
-fn live_readers(stat: &board::Stat) -> Option<usize> {
-    let readers = stat.readers.as_ref()?;
-    Some(readers.iter().filter(|reader| reader.is_alive).count())
-}
-
-fn live_handles(stat: &lock::Stat) -> usize {
-    stat.handles.iter().filter(|handle| handle.is_alive).count()
-}
-
-fn holders(stat: &lock::Stat) -> usize {
-    stat.handles
-        .iter()
-        .filter(|handle| handle.is_holder())
-        .count()
 }

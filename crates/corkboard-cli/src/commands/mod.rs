@@ -1,5 +1,6 @@
 //! One file per subcommand, and what several of them need.
 
+pub mod call;
 pub mod classic;
 pub mod completions;
 pub mod demo;
@@ -11,8 +12,11 @@ pub mod ls;
 pub mod publish;
 pub mod put;
 pub mod rm;
+pub mod serve;
 pub mod stat;
 pub mod subscribe;
+#[cfg(feature = "top")]
+pub mod top;
 pub mod watch;
 
 use std::time::Duration;

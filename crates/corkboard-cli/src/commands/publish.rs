@@ -2,12 +2,11 @@ use std::io::{BufRead, BufReader, IsTerminal as _, Read};
 use std::time::{Duration, Instant};
 
 use corkboard::stream::{self, Options, Overflow, Producer, ProducerMode};
-use corkboard::{Kind, Space};
+use corkboard::{ErrorKind, Kind, Space};
 
 use super::put::quoted;
 use super::{parse_bytes, parse_duration};
 use crate::exit::{Failure, Outcome, complain};
-use crate::object::alive;
 
 /// How long to wait for another producer to end.
 const TURN: Duration = Duration::from_secs(1);
@@ -111,7 +110,8 @@ pub fn run(arguments: Arguments) -> Outcome {
     if arguments.hold {
         return hold(&space, &arguments.name, producer);
     }
-    if cfg!(windows) && is_alone(&space, &arguments.name) {
+    drop(producer);
+    if cfg!(windows) && is_gone(&space, &arguments.name) {
         complain(&format!(
             "nobody else has stream {:?} open, so it ends with this command; keep it with --hold",
             arguments.name
@@ -319,20 +319,10 @@ fn parse_rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Whether nobody but this process has the stream open.
-fn is_alone(space: &Space, name: &str) -> bool {
-    stream::stat(space, name).is_ok_and(|stat| {
-        let others = |all: &[stream::Participant]| {
-            let is_ours = |one: &&stream::Participant| one.pid == std::process::id();
-            alive(all)
-                - all
-                    .iter()
-                    .filter(is_ours)
-                    .filter(|one| one.is_alive)
-                    .count()
-        };
-        others(&stat.producers) + others(&stat.subscribers) == 0
-    })
+/// Whether nobody had the stream open but this process, which has let go of it. Who only keeps it
+/// is in no table.
+fn is_gone(space: &Space, name: &str) -> bool {
+    stream::stat(space, name).is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 /// Keeps the stream until it is removed; others may send to it meanwhile.

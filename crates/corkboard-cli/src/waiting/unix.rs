@@ -22,21 +22,32 @@ const REQUESTS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
 /// Requests to end. While this process waits they are held back, so that it can let go of what it
 /// has: a reader that was ended would leave its entry, and may keep a slot from being used. At any
-/// other time they end the process at once.
+/// other time they end the process at once, unless they are held back always.
 pub struct Requests {
     pipe: UnixStream,
     signal: Arc<AtomicUsize>,
     end_at_once: Arc<AtomicBool>,
+    are_held_back: bool,
 }
 
 impl Requests {
     pub fn new() -> Result<Self, Failure> {
+        Self::listen(false)
+    }
+
+    /// Holds them back also while this process does not wait; it looks for them itself.
+    pub fn held_back() -> Result<Self, Failure> {
+        Self::listen(true)
+    }
+
+    fn listen(are_held_back: bool) -> Result<Self, Failure> {
         let failed = |source| Failure::Io("cannot listen to signals".into(), source);
         let (pipe, sender) = UnixStream::pair().map_err(failed)?;
         let requests = Self {
             pipe,
             signal: Arc::default(),
-            end_at_once: Arc::new(true.into()),
+            end_at_once: Arc::new((!are_held_back).into()),
+            are_held_back,
         };
         let ignored = ignored_signals();
         for signal in REQUESTS.into_iter().filter(|signal| !ignored(*signal)) {
@@ -62,11 +73,17 @@ impl Requests {
     ) -> Result<Woken, Failure> {
         self.end_at_once.store(false, Ordering::SeqCst);
         let woken = self.poll(news, prints, timeout);
-        self.end_at_once.store(true, Ordering::SeqCst);
-        match self.signal.load(Ordering::SeqCst) {
-            0 => woken,
-            _ => Ok(Woken::Request),
+        self.end_at_once
+            .store(!self.are_held_back, Ordering::SeqCst);
+        match self.is_asked() {
+            false => woken,
+            true => Ok(Woken::Request),
         }
+    }
+
+    /// Whether somebody has asked this process to end.
+    pub fn is_asked(&self) -> bool {
+        self.signal.load(Ordering::SeqCst) != 0
     }
 
     fn poll(

@@ -32,6 +32,16 @@ impl Requests {
         Ok(Self { is_asked })
     }
 
+    /// The same: they are held back always.
+    pub fn held_back() -> Result<Self, Failure> {
+        Self::new()
+    }
+
+    /// Whether somebody has asked this process to end.
+    pub fn is_asked(&self) -> bool {
+        self.is_asked.load(Ordering::SeqCst)
+    }
+
     /// Waits for something new, for ever or so long.
     pub fn wait(
         &self,
@@ -42,7 +52,7 @@ impl Requests {
     ) -> Result<Woken, Failure> {
         let start = Instant::now();
         loop {
-            if self.is_asked.load(Ordering::SeqCst) {
+            if self.is_asked() {
                 return Ok(Woken::Request);
             }
             let left = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));

@@ -45,6 +45,7 @@ pub use crate::space::Access;
 pub use client::{Client, Pending, Reply};
 pub use options::Options;
 pub use server::{Request, Server};
+pub(crate) use stat::wipe;
 pub use stat::{Caller, Stat, stat};
 
 /// Removes a call: handles on it say `Removed`.

@@ -7,11 +7,13 @@ use super::desk;
 use super::layout::*;
 use super::protocol::{Phase, State};
 use crate::clock::moment;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::object::{self, CREATED, Opened};
-use crate::participants::{self, Listed};
+use crate::participants::{self, Listed, Table, lock_byte};
 use crate::space::{Kind, Space};
+use crate::sys::lock;
 use crate::sys::map::Protection;
+use crate::sys::process::Generation;
 
 /// What [`stat`] found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +133,35 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
         server,
         clients,
     })
+}
+
+/// Empties the entry that a dead handle left, unless somebody has claimed it. A client's slots are
+/// for the next one who claims it to take back.
+pub(crate) fn wipe(space: &Space, name: &str, instance: u64, entry: u32) -> Result<()> {
+    let failed = |errno| Error::os("fix", object::label(Kind::Call, name), errno);
+    let opened = desk::geometry(space, name).and_then(|(geometry, _)| {
+        let writable = Protection::ReadWrite;
+        Ok((
+            geometry.table(),
+            geometry.file().open(space, name, writable)?,
+        ))
+    });
+    let (shape, opened) = match opened {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let (file, entry) = (&opened.file, entry as usize);
+    if opened.header.instance != instance
+        || entry >= shape.entries
+        || !lock::try_lock(file, lock_byte(entry)).map_err(failed)?
+    {
+        return Ok(());
+    }
+    let generation = Generation::current().map_err(failed)?;
+    Table::map(file, shape, Protection::ReadWrite, generation)
+        .map_err(failed)?
+        .wipe(entry);
+    Ok(())
 }
 
 impl Caller {

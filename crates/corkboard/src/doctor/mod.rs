@@ -18,7 +18,7 @@ use crate::stream::Overflow;
 use crate::sys;
 use crate::sys::map::Protection;
 use crate::sys::process::Generation;
-use crate::{event, lock, stream};
+use crate::{call, event, lock, stream};
 
 /// Below this share of free memory, in percent, a space is nearly full.
 const NEARLY_FULL_PERCENT: u64 = 10;
@@ -92,7 +92,7 @@ enum Repair {
         role: Role,
         entry: u32,
     },
-    /// Empty the entry of a handle on a lock or a stream, if its holder is still dead.
+    /// Empty the entry of a handle on a lock, a stream or a call, if its holder is still dead.
     WipeHandle {
         kind: Kind,
         name: String,
@@ -163,6 +163,7 @@ impl Finding {
             } => {
                 let wipe = match kind {
                     Kind::Stream => stream::wipe,
+                    Kind::Call => call::wipe,
                     _ => lock::wipe,
                 };
                 wipe(&self.space, name, *instance, *entry)
@@ -233,7 +234,7 @@ impl Space {
                 Kind::Lock => self.examine_lock(entry.name(), &mut findings),
                 Kind::Event => self.examine_event(entry.name(), &mut findings),
                 Kind::Stream => self.examine_stream(entry.name(), &mut findings),
-                Kind::Call => {}
+                Kind::Call => self.examine_call(entry.name(), &mut findings),
             }
         }
         self.examine_surroundings(&mut findings)?;
@@ -379,6 +380,26 @@ impl Space {
             }
         }
         self.examine_mode(Kind::Stream, name, (stat.instance, stat.mode), findings);
+    }
+
+    fn examine_call(&self, name: &str, findings: &mut Vec<Finding>) {
+        let Some(stat) = self.known(Kind::Call, name, call::stat(self, name), findings) else {
+            return;
+        };
+        let participants = stat.server.iter().map(|server| ("server", server));
+        let clients = stat.clients.iter().map(|client| ("client", client));
+        for (role, dead) in participants.chain(clients).filter(|(_, one)| !one.is_alive) {
+            let message = format!(
+                "{role} {} ({}) died; the next {role} reuses its entry",
+                dead.pid, dead.label
+            );
+            let handle = (stat.instance, dead.entry);
+            findings.push(Finding {
+                is_harmless: true,
+                ..self.dead_handle(Kind::Call, name, handle, message)
+            });
+        }
+        self.examine_mode(Kind::Call, name, (stat.instance, stat.mode), findings);
     }
 
     fn dead_handle(

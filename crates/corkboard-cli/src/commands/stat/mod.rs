@@ -1,6 +1,7 @@
 //! One file per kind of object.
 
 mod board;
+mod call;
 mod event;
 mod lock;
 mod stream;
@@ -12,14 +13,16 @@ use corkboard::{ErrorKind, Space};
 
 use super::{RATE, parse_duration};
 use crate::exit::Outcome;
-use crate::object::{Object, ObjectKind, Rate, absent, kind_of};
+use crate::object::{Count, Object, ObjectKind, Rate, absent, kind_of};
 use crate::output::{harmless, print_json, print_styled, size, time};
 
 /// Tell everything about an object: its state, its files, and who is attached.
 ///
 /// Of a board: its shape and its newest value. Of a lock: who holds it and who waits. Of an event:
 /// whether it is set. Of a stream: its newest and oldest record, how far each subscriber has come, and
-/// how many records a second were sent since it was created, or just now with --rate.
+/// how many records a second were sent since it was created, or just now with --rate. Of a call: who
+/// serves it, how many requests were answered, and of each client how many of its requests wait for
+/// the server (pending), and how many the server has (taken).
 ///
 /// Participants that are dead and whose place nobody has taken yet are shown, too. A board's
 /// writers are unknown where looking is not permitted.
@@ -42,7 +45,7 @@ pub struct Arguments {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// Look twice, so long apart, and tell a stream's rate in between; 1s if no time is given.
+    /// Look twice, so long apart, and tell a stream's or a call's rate in between; 1s if no time is given.
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true,
           default_missing_value = RATE, value_parser = parse_duration)]
     rate: Option<Duration>,
@@ -59,27 +62,36 @@ pub fn run(arguments: Arguments) -> Outcome {
     let start = Instant::now();
     let mut object = look()?;
     let mut earlier = None;
-    if let (Object::Stream(stat), Some(apart)) = (&object, arguments.rate) {
-        let stat = stat.clone();
+    if let Some(apart) = arguments.rate
+        && matches!(object, Object::Stream(_) | Object::Call(_))
+    {
+        let count = Count::of(&object);
         std::thread::sleep(apart);
         object = look()?;
-        earlier = Some((stat, start.elapsed()));
+        earlier = count.map(|count| (count, start.elapsed()));
     }
-    let earlier = earlier.as_ref().map(|(stat, over)| (stat, *over));
+    let rate = Count::of(&object).and_then(|count| Rate::of(count, earlier));
     if arguments.json {
         return match &object {
             Object::Board(stat) => print_json(&board::json(name, stat)),
             Object::Lock(stat) => print_json(&lock::json(name, stat)),
             Object::Event(stat) => print_json(&event::json(name, stat)),
-            Object::Stream(stat) => print_json(&stream::json(name, stat, Rate::of(stat, earlier))),
+            Object::Stream(stat) => print_json(&stream::json(name, stat, rate)),
+            Object::Call(stat) => print_json(&call::json(name, stat, rate)),
         };
     }
-    print_styled(&match &object {
+    print_styled(&render(name, &object, rate))
+}
+
+/// Everything about an object, as lines and tables that may contain colours.
+pub fn render(name: &str, object: &Object, rate: Option<Rate>) -> String {
+    match object {
         Object::Board(stat) => board::render(name, stat),
         Object::Lock(stat) => lock::render(name, stat),
         Object::Event(stat) => event::render(name, stat),
-        Object::Stream(stat) => stream::render(name, stat, Rate::of(stat, earlier)),
-    })
+        Object::Stream(stat) => stream::render(name, stat, rate),
+        Object::Call(stat) => call::render(name, stat, rate),
+    }
 }
 
 /// The object's name and what is known about it, a line each.
