@@ -33,7 +33,7 @@ fn kills() -> u32 {
 fn size() -> (u32, usize) {
     match kills() {
         10_000.. => (50, 1250),
-        kills => ((kills / 20).clamp(4, 50), 150),
+        kills => ((kills / 20).clamp(5, 50), 150),
     }
 }
 
