@@ -106,7 +106,7 @@ fn die_at(point: &str, part: &str, space: &Space) {
 
 /// A call that nobody serves yet, and what keeps it.
 fn created(space: &Space) -> Keeper {
-    drop(serve(space));
+    let _server = serve(space);
     space.keep(Kind::Call, NAME).unwrap()
 }
 

@@ -33,7 +33,7 @@ fn kills() -> u32 {
 fn size() -> (u32, usize) {
     match kills() {
         10_000.. => (50, 1250),
-        kills => ((kills / 20).clamp(4, 50), 150),
+        kills => ((kills / 20).clamp(5, 50), 150),
     }
 }
 
@@ -290,8 +290,9 @@ fn each_call_ends_once_and_gets_its_own_answer_whoever_is_killed() {
         .capacity(CAPACITY)
         .max_clients(CLIENTS as u32 + 1)
         .calls_per_client(calls as u32 + 30);
-    drop(Server::create(&space, "x", options).unwrap());
+    let first = Server::create(&space, "x", options).unwrap();
     let _keeper = space.keep(Kind::Call, "x").unwrap();
+    drop(first);
     let mut server = Worker::start("server", &space);
     let mut clients: Vec<Worker> = (0..CLIENTS)
         .map(|_| Worker::start("client", &space))
