@@ -6,6 +6,7 @@ pub mod publish;
 pub mod read;
 pub mod round_trip;
 pub mod saturate;
+pub mod stream;
 pub mod take_over;
 
 use anyhow::Result;
@@ -83,6 +84,7 @@ pub fn all() -> Vec<Group> {
         publish::groups(),
         read::groups(),
         round_trip::groups(),
+        stream::groups(),
         saturate::groups(),
         attached::groups(),
         take_over::groups(),
