@@ -32,7 +32,7 @@ const END: u64 = u64::MAX;
 
 /// Records of 64 bytes that are sent while the far side waits.
 const BATCH: u64 = 64;
-/// Records of 64 bytes in a sample of sustained sending, and of 1 MiB.
+/// Records in a sample of sustained sending: of 64 bytes, and of 1 MiB.
 const SUSTAINED: u64 = 16_384;
 const SUSTAINED_LONG: u64 = 64;
 

@@ -108,8 +108,8 @@ impl Flow {
         let samples = |usual| run.effort.samples(usual);
         match self {
             Self::Produce => flow::produce(outlet, page, samples(20_000)),
-            Self::Sustain => flow::sustain(outlet, page, samples(200)),
-            Self::SustainLong => flow::sustain_long(outlet, page, samples(200)),
+            Self::Sustain => flow::sustain(outlet, page, samples(100)),
+            Self::SustainLong => flow::sustain_long(outlet, page, samples(50)),
         }
     }
 
