@@ -10,14 +10,15 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::board::{LARGE, SMALL, Shape};
+use crate::board::{self, LARGE, SMALL};
 use crate::measure::{Effort, median};
 use crate::payload::LONG;
 use crate::process;
 use crate::report::{self, significant};
 use crate::rows::{self, Outcome, Run};
-use crate::rows::{attached, call, lock, publish, read, round_trip, saturate, take_over};
+use crate::rows::{attached, call, lock, publish, read, round_trip, saturate, stream, take_over};
 use crate::scratch::Scratch;
+use crate::stream::{Shape, UNVERIFIED, VERIFIED};
 use crate::{Arguments, write_json};
 
 const TURNS: usize = 11;
@@ -60,8 +61,9 @@ fn thresholds() -> Vec<Threshold> {
             most,
         });
     };
-    let [small, large, long] = [SMALL, LARGE, LONG]
-        .map(|capacity| [Shape::unverified, Shape::verified].map(|shape| shape(capacity).label()));
+    let [small, large, long] = [SMALL, LARGE, LONG].map(|capacity| {
+        [board::Shape::unverified, board::Shape::verified].map(|shape| shape(capacity).label())
+    });
     let [unverified_small, verified_small] = small;
     let [unverified_large, verified_large] = large;
     let [_, verified_long] = long;
@@ -180,6 +182,37 @@ fn thresholds() -> Vec<Threshold> {
         let promise = format!("retries per 100 values from a saturating writer, {name}");
         at_most(&promise, Value::Rate(key(), saturate::RETRIES), 1.0);
     }
+    let [unverified, verified] = [UNVERIFIED, VERIFIED].map(Shape::label);
+    at_most(
+        "produce 64 B unverified, of ringfire's ring",
+        ratio(stream::PRODUCE, &unverified, stream::RING),
+        5.0,
+    );
+    at_most(
+        "round trip spinning, stream, unverified, of ringfire's ring",
+        ratio(round_trip::SPINNING, &unverified, round_trip::RING),
+        1.3,
+    );
+    at_most(
+        "round trip spinning, stream, verified, of iceoryx2",
+        ratio(round_trip::SPINNING, &verified, round_trip::PUB_SUB),
+        0.35,
+    );
+    // 0.8 of the rate is 1.25 of the time.
+    at_most(
+        "a 64 B record, sustained, stream, unverified, of ringfire's ring",
+        ratio(stream::SUSTAINED, &unverified, stream::RING),
+        1.25,
+    );
+    at_most(
+        "a 1 MiB record, sustained, stream, unverified, of memcpy",
+        ratio(
+            stream::LONG_SUSTAINED,
+            &stream::lending(UNVERIFIED),
+            stream::MEMCPY,
+        ),
+        1.25,
+    );
     at_most(
         "take-over after SIGKILL, p99 ms",
         Value::Percentile99((take_over::TITLE, take_over::LABEL.into())),

@@ -4,12 +4,15 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
+use memmap2::MmapMut;
 use rustix::io::Errno;
 use rustix::thread::futex;
 
+use crate::flow::{Inlet, Outlet};
 use crate::link::{Link, Side};
 use crate::measure::{Effort, Summary, batched};
-use crate::payload::{Proof, Source, consume};
+use crate::payload::{LONG, Proof, Source, consume};
+use crate::process::Patience;
 use crate::scratch::{Scratch, SharedPage};
 
 /// Copying the value, from the same sources that everybody publishes from, to private memory.
@@ -137,6 +140,79 @@ impl Link for Futexes {
         }
         self.lines.seen = u64::from(number);
         *value = Proof::new(u64::from(number));
+        Ok(true)
+    }
+}
+
+/// Four places for long values, which one side fills in turns and the other reads where they are,
+/// and one count on each side of how far it is.
+pub struct Places {
+    map: MmapMut,
+    page: SharedPage,
+    turn: u64,
+}
+
+impl Places {
+    const COUNT: u64 = 4;
+    const FILLED: usize = 0;
+    const READ: usize = 1;
+
+    pub fn open(scratch: &Scratch, name: &str) -> Result<Self> {
+        let path = |what| scratch.path().join(format!("{name}-{what}"));
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path("places"))?;
+        file.set_len(Self::COUNT * LONG as u64)?;
+        // SAFETY: nobody truncates the file while it is mapped; who may access which place is
+        // settled by the counts.
+        let map = unsafe { MmapMut::map_mut(&file)? };
+        let page = SharedPage::open(&path("counts"))?;
+        let turn = 0;
+        Ok(Self { map, page, turn })
+    }
+
+    fn place(&mut self) -> *mut u8 {
+        let start = (self.turn % Self::COUNT) as usize * LONG;
+        self.map[start..start + LONG].as_mut_ptr()
+    }
+}
+
+impl Outlet for Places {
+    fn push(&mut self, record: &[u8]) -> Result<()> {
+        assert_eq!(record.len(), LONG);
+        let mut patience = Patience::new();
+        // Acquire pairs with the Release in `pop`.
+        while self.turn - self.page.word(Self::READ).load(Ordering::Acquire) == Self::COUNT {
+            patience.spin()?;
+        }
+        let to = self.place();
+        // SAFETY: `LONG` bytes inside the mapping, which the reader is done with.
+        unsafe { std::ptr::copy_nonoverlapping(record.as_ptr(), to, LONG) };
+        self.turn += 1;
+        // Release pairs with the Acquire in `pop`.
+        self.page
+            .word(Self::FILLED)
+            .store(self.turn, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl Inlet for Places {
+    fn pop(&mut self, each: impl FnOnce(&[u8])) -> Result<bool> {
+        // Acquire and Release pair with those in `push`.
+        if self.page.word(Self::FILLED).load(Ordering::Acquire) == self.turn {
+            return Ok(false);
+        }
+        let from = self.place();
+        // SAFETY: `LONG` bytes inside the mapping, which are not overwritten until the count below.
+        each(unsafe { std::slice::from_raw_parts(from, LONG) });
+        self.turn += 1;
+        self.page
+            .word(Self::READ)
+            .store(self.turn, Ordering::Release);
         Ok(true)
     }
 }

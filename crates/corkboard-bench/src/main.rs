@@ -4,6 +4,7 @@ mod board;
 mod check;
 mod clock;
 mod floors;
+mod flow;
 mod link;
 mod locks;
 mod measure;
@@ -13,6 +14,7 @@ mod process;
 mod report;
 mod rows;
 mod scratch;
+mod stream;
 
 use std::fs::File;
 use std::io::{Write, stdout};
@@ -74,6 +76,7 @@ enum Part {
     StandBy(rows::take_over::Standing),
     Hand(rows::lock::Handing),
     Crowd(rows::lock::Crowd),
+    Drain(rows::stream::Draining),
     #[command(flatten)]
     Answer(rows::call::Answering),
 }
@@ -105,6 +108,7 @@ fn play(scratch: &Path, core: usize, part: &Part) -> Result<ExitCode> {
         Part::Hand(handing) => handing.play(&scratch)?,
         Part::Crowd(crowd) => crowd.play(&scratch)?,
         Part::Answer(answering) => answering.play(&scratch)?,
+        Part::Drain(draining) => draining.play(&scratch)?,
     }
     Ok(ExitCode::SUCCESS)
 }

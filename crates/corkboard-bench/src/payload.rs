@@ -78,13 +78,23 @@ impl Source {
     pub fn next(&mut self) -> &[u8] {
         self.turn = self.turn.wrapping_add(1);
         let len = self.len;
-        let start = if self.count > 1 {
-            (self.turn & (self.count - 1)) * len
-        } else {
-            let number = self.turn.to_le_bytes();
-            self.bytes[0].0[..8].copy_from_slice(&number);
-            0
-        };
+        if self.count == 1 {
+            return self.numbered(self.turn as u64);
+        }
+        let start = (self.turn & (self.count - 1)) * len;
+        self.at(start)
+    }
+
+    /// The first value, with a number for its first word.
+    #[inline(always)]
+    pub fn numbered(&mut self, number: u64) -> &[u8] {
+        self.bytes[0].0[..8].copy_from_slice(&number.to_le_bytes());
+        self.at(0)
+    }
+
+    #[inline(always)]
+    fn at(&self, start: usize) -> &[u8] {
+        let len = self.len;
         let bytes = self.bytes[start / 64..(start + len) / 64].as_ptr().cast();
         // SAFETY: the range was just checked; `Line` is 64 bytes without padding, borrowed as long
         // as `self`.

@@ -41,16 +41,23 @@ impl Buffer {
     #[inline]
     pub(crate) fn resize(&mut self, len: usize) -> bool {
         let lines = len.div_ceil(size_of::<Line>());
-        if lines > self.lines.len() {
-            if self.lines.try_reserve(lines - self.lines.len()).is_err() {
-                return false;
-            }
-            self.lines.resize(lines, Line([0; 8]));
+        if lines > self.lines.len() && !self.grow(lines) {
+            return false;
         }
         self.len = len;
         true
     }
 
+    #[cold]
+    fn grow(&mut self, lines: usize) -> bool {
+        if self.lines.try_reserve(lines - self.lines.len()).is_err() {
+            return false;
+        }
+        self.lines.resize(lines, Line([0; 8]));
+        true
+    }
+
+    #[inline]
     pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }

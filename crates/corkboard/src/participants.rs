@@ -192,11 +192,13 @@ impl Table {
     }
 
     /// The slot that entry holds, plus one; 0 for none.
+    #[inline]
     pub(crate) fn pin(&self, entry: usize) -> &AtomicU64 {
         &self.entry(entry)[0]
     }
 
     /// All words of an entry.
+    #[inline]
     fn entry(&self, entry: usize) -> &[AtomicU64; ENTRY_WORDS] {
         self.mapping.array(ENTRIES + entry * ENTRY_LEN)
     }

@@ -246,7 +246,7 @@ fn loans_are_sent_or_discarded() {
         let options = Options::new().producer_mode(mode).capacity(1 << 16);
         let mut producer = options.producer(&scratch.space(), &name).unwrap();
         let mut subscriber = Subscriber::open(&scratch.space(), &name, From::Oldest).unwrap();
-        for len in [0, 10, 96, 97, 5000, 16384] {
+        for len in [0, 10, 32, 33, 64, 65, 5000, 16384] {
             let mut loan = producer.loan(len).unwrap();
             loan.fill(len as u8);
             loan.send().unwrap();

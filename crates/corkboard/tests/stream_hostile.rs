@@ -27,8 +27,8 @@ use confined::in_child;
 use corkboard::stream::{From, Producer, Subscriber};
 use corkboard::{ErrorKind, Kind};
 use hostile::{
-    ARENA, CELLS, FIRST_CELL, HEADER_LEN, Handles, NAME, SENT, SHAPES, Shape, Stream, expect, seal,
-    visit,
+    ARENA, CELL_LEN, CELLS, FIRST_CELL, HEADER_LEN, Handles, NAME, SENT, SHAPES, Shape, Stream,
+    expect, seal, visit,
 };
 use random::Random;
 
@@ -72,7 +72,7 @@ fn files_of_any_length() {
 
 /// The offset of the cell that a record is in.
 fn cell(sequence: u64) -> usize {
-    FIRST_CELL + sequence as usize % CELLS * 128
+    FIRST_CELL + sequence as usize % CELLS * CELL_LEN
 }
 
 /// Header, words, the first entries of producers and subscribers, some cells, and some of the arena.
@@ -149,7 +149,7 @@ fn len_of(header: &[u8; HEADER_LEN]) -> Option<u64> {
     let cells = (capacity / 64).checked_next_power_of_two()?.max(16);
     pages(
         table
-            .checked_add(cells.checked_mul(128)?)?
+            .checked_add(cells.checked_mul(CELL_LEN as u64)?)?
             .checked_add(capacity)?,
     )
 }

@@ -91,7 +91,7 @@ fn produce(space: &Space, who: u64, count: u64) {
         let longest = match random.below(20) {
             0 => producer.max_len(),
             1..4 => 1000,
-            _ => 96,
+            _ => 64,
         };
         let len = MIN_LEN + random.below((longest - MIN_LEN) as u64 + 1) as usize;
         if random.below(3) == 0 {

@@ -16,9 +16,10 @@ use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::server::Server;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::*;
-use iceoryx2::service::port_factory::blackboard;
+use iceoryx2::service::port_factory::{blackboard, publish_subscribe};
 
 use crate::clock::ticks;
+use crate::flow::{Inlet, Outlet};
 use crate::link::{END, Link, SLICE, Side, number_of};
 use crate::measure::{Effort, Summary, each};
 use crate::payload::{LONG, Proof, SHORT, Source, consume};
@@ -204,6 +205,81 @@ impl Link for Services {
         let sample = self.back.receive()?;
         if let Some(sample) = &sample {
             value.0 = *sample.payload();
+        }
+        Ok(sample.is_some())
+    }
+}
+
+/// A publisher of values of `N` bytes that waits for its subscriber, with room for so many.
+pub struct SampleOutlet<const N: usize> {
+    publisher: Publisher<Ipc, [u8; N], ()>,
+    _node: Node<Ipc>,
+}
+
+pub struct SampleInlet<const N: usize> {
+    subscriber: Subscriber<Ipc, [u8; N], ()>,
+    _node: Node<Ipc>,
+}
+
+type PubSub<const N: usize> = publish_subscribe::PortFactory<Ipc, [u8; N], ()>;
+
+fn lossless<const N: usize>(scratch: &Scratch, name: &str) -> Result<(Node<Ipc>, PubSub<N>)> {
+    let node = node(scratch)?;
+    let service = node.service_builder(&name.try_into()?);
+    let service = service.publish_subscribe::<[u8; N]>();
+    let service = service
+        .enable_safe_overflow(false)
+        .subscriber_max_buffer_size(if N == SHORT { 1024 } else { 4 })
+        .max_publishers(1)
+        .max_subscribers(1)
+        .open_or_create()?;
+    Ok((node, service))
+}
+
+impl<const N: usize> SampleOutlet<N> {
+    pub fn open(scratch: &Scratch, name: &str) -> Result<Self> {
+        let (node, service) = lossless(scratch, name)?;
+        let publisher = service.publisher_builder();
+        let publisher = publisher.backpressure_strategy(BackpressureStrategy::RetryUntilDelivered);
+        Ok(Self {
+            publisher: publisher.create()?,
+            _node: node,
+        })
+    }
+}
+
+impl<const N: usize> SampleInlet<N> {
+    pub fn open(scratch: &Scratch, name: &str) -> Result<Self> {
+        let (node, service) = lossless(scratch, name)?;
+        Ok(Self {
+            subscriber: service.subscriber_builder().create()?,
+            _node: node,
+        })
+    }
+}
+
+impl<const N: usize> Outlet for SampleOutlet<N> {
+    #[inline(always)]
+    fn push(&mut self, record: &[u8]) -> Result<()> {
+        let record: &[u8; N] = record.try_into()?;
+        let mut loan = self.publisher.loan_uninit()?;
+        let to = loan.payload_mut().as_mut_ptr();
+        // SAFETY: all of the loan's bytes, from others of as many.
+        let loan = unsafe {
+            std::ptr::copy_nonoverlapping(record, to, 1);
+            loan.assume_init()
+        };
+        loan.send()?;
+        Ok(())
+    }
+}
+
+impl<const N: usize> Inlet for SampleInlet<N> {
+    #[inline(always)]
+    fn pop(&mut self, each: impl FnOnce(&[u8])) -> Result<bool> {
+        let sample = self.subscriber.receive()?;
+        if let Some(sample) = &sample {
+            each(&sample.payload()[..]);
         }
         Ok(sample.is_some())
     }

@@ -5,15 +5,20 @@
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use ringfire::{BlackboardConsumer, BlackboardProducer, RingConsumer, RingProducer};
+use ringfire::{
+    BlackboardConsumer, BlackboardProducer, FlowControl, RingConsumer, RingProducer,
+    RingProducerBuilder,
+};
 
+use crate::flow::{Inlet, Outlet};
 use crate::link::{Link, Side};
 use crate::payload::{Proof, SHORT, consume};
 use crate::process::DEADLINE;
 use crate::scratch::Scratch;
 
 const KEYS: usize = 1;
-const RING: u64 = 1024;
+/// Records in a ring.
+pub const RING: u64 = 1024;
 
 /// Writes of one key of a blackboard.
 pub fn publisher<const N: usize>(scratch: &Scratch) -> Result<impl FnMut(&[u8]) + use<N>> {
@@ -49,10 +54,12 @@ pub fn reader<const N: usize>(scratch: &Scratch, value: &[u8]) -> Result<impl Fn
     })
 }
 
+type Short = [u8; SHORT];
+
 /// One ring in each direction; sent from and received into a record, as its interface has it.
 pub struct Rings {
-    out: RingProducer<[u8; SHORT]>,
-    back: RingConsumer<[u8; SHORT]>,
+    out: RingProducer<Short>,
+    back: RingConsumer<Short>,
 }
 
 impl Rings {
@@ -83,6 +90,35 @@ impl Link for Rings {
         let record = self.back.try_recv();
         if let Some(record) = record {
             value.0 = record;
+        }
+        Ok(record.is_some())
+    }
+}
+
+/// A ring that overwrites the oldest record, which is its default, or waits for the reader.
+pub fn outlet(scratch: &Scratch, name: &str, flow: FlowControl) -> Result<RingProducer<Short>> {
+    let builder = RingProducerBuilder::new(RING).flow_control(flow);
+    Ok(builder.build(scratch.path().join(name))?)
+}
+
+pub fn inlet(scratch: &Scratch, name: &str) -> Result<RingConsumer<Short>> {
+    Ok(RingConsumer::attach(scratch.path().join(name))?)
+}
+
+impl Outlet for RingProducer<Short> {
+    #[inline(always)]
+    fn push(&mut self, record: &[u8]) -> Result<()> {
+        RingProducer::push(self, record.try_into()?);
+        Ok(())
+    }
+}
+
+impl Inlet for RingConsumer<Short> {
+    #[inline(always)]
+    fn pop(&mut self, each: impl FnOnce(&[u8])) -> Result<bool> {
+        let record = self.try_recv();
+        if let Some(record) = &record {
+            each(record);
         }
         Ok(record.is_some())
     }

@@ -7,6 +7,7 @@ pub mod publish;
 pub mod read;
 pub mod round_trip;
 pub mod saturate;
+pub mod stream;
 pub mod take_over;
 
 use anyhow::Result;
@@ -89,6 +90,7 @@ pub fn all() -> Vec<Group> {
         publish::groups(),
         read::groups(),
         round_trip::groups(),
+        stream::groups(),
         saturate::groups(),
         attached::groups(),
         take_over::groups(),

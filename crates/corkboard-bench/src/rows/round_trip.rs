@@ -23,6 +23,7 @@ use crate::peers::ringfire::Rings;
 use crate::peers::socket::Socket;
 use crate::process::{FAR, NEAR, Peer, say_ready};
 use crate::scratch::Scratch;
+use crate::stream::{self, Streams, UNVERIFIED, VERIFIED};
 
 pub const SPINNING: &str = "round trip 64 B, spinning";
 /// How long a pause before each sleeping round, and how many rounds.
@@ -44,6 +45,13 @@ pub enum Far {
     Boards {
         name: String,
         capacity: usize,
+        #[arg(action = clap::ArgAction::Set)]
+        verified: bool,
+        #[arg(action = clap::ArgAction::Set)]
+        sleeps: bool,
+    },
+    Streams {
+        name: String,
         #[arg(action = clap::ArgAction::Set)]
         verified: bool,
         #[arg(action = clap::ArgAction::Set)]
@@ -94,6 +102,18 @@ impl Far {
                     play(Boards::<false>::open(scratch, name, far, shape)?)
                 }
             }
+            Self::Streams {
+                name,
+                verified,
+                sleeps,
+            } => {
+                let shape = if *verified { VERIFIED } else { UNVERIFIED };
+                if *sleeps {
+                    play(Streams::<true>::open(scratch, name, far, shape)?)
+                } else {
+                    play(Streams::<false>::open(scratch, name, far, shape)?)
+                }
+            }
             Self::Rings { name } => play(Rings::open(scratch, name, far)?),
             Self::Services { name } => play(Services::open(scratch, name, far)?),
             Self::Events { name } => play(Events::open(scratch, name, far)?),
@@ -117,6 +137,8 @@ pub fn groups() -> Vec<Group> {
                 spinning_boards(Shape::verified(SMALL)),
                 spinning_boards(Shape::unverified(LARGE)),
                 spinning_boards(Shape::verified(LARGE)),
+                spinning_streams(UNVERIFIED),
+                spinning_streams(VERIFIED),
                 spinning(RING, &["rings"], Rings::open),
                 spinning(PUB_SUB, &["services"], Services::open),
             ],
@@ -135,6 +157,7 @@ fn sleeping_group(title: &'static str, core: usize) -> Group {
             futexes(core),
             sleeping_boards(Shape::verified(SMALL), core),
             sleeping_boards(Shape::verified(LARGE), core),
+            sleeping_streams(VERIFIED, core),
             sleeping(OUR_EVENT, core, &["our-events"], lock::Events::open),
             sleeping(EVENT, core, &["events"], Events::open),
             Row::new("Unix stream socket", move |run| {
@@ -186,6 +209,20 @@ fn spinning_boards(shape: Shape) -> Row {
 fn sleeping_boards(shape: Shape, core: usize) -> Row {
     Row::new(shape.label(), move |run| {
         let (mut near, peer) = connect_boards::<true>(run.scratch, core, shape)?;
+        slept(run, &mut near, peer)
+    })
+}
+
+fn spinning_streams(shape: stream::Shape) -> Row {
+    Row::new(shape.label(), move |run| {
+        let (mut near, peer) = connect_streams::<false>(run.scratch, FAR, shape)?;
+        spun(run, &mut near, peer)
+    })
+}
+
+fn sleeping_streams(shape: stream::Shape, core: usize) -> Row {
+    Row::new(shape.label(), move |run| {
+        let (mut near, peer) = connect_streams::<true>(run.scratch, core, shape)?;
         slept(run, &mut near, peer)
     })
 }
@@ -251,5 +288,17 @@ fn connect_boards<const SLEEPS: bool>(
     let role = ["boards", &capacity, &verified, &sleeps];
     connect(scratch, core, &role, |name| {
         Boards::open(scratch, name, Side::Near, shape)
+    })
+}
+
+fn connect_streams<const SLEEPS: bool>(
+    scratch: &Scratch,
+    core: usize,
+    shape: stream::Shape,
+) -> Result<(Streams<SLEEPS>, Peer)> {
+    let [verified, sleeps] = [shape == VERIFIED, SLEEPS].map(|flag| flag.to_string());
+    let role = ["streams", &verified, &sleeps];
+    connect(scratch, core, &role, |name| {
+        Streams::open(scratch, name, Side::Near, shape)
     })
 }

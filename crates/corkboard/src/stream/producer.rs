@@ -8,7 +8,7 @@ use super::layout::*;
 use super::loan::Loan;
 use super::options::Options;
 use super::protocol;
-use super::ring::{Ring, seal};
+use super::ring::{Cell, Ring, seal};
 use super::{ProducerMode, remove};
 use crate::buffer::Buffer;
 use crate::clock::{Deadline, Looks};
@@ -35,6 +35,14 @@ const TURN: Duration = Duration::from_millis(20);
 const SLICE: Duration = Duration::from_millis(5);
 /// The same, where subscribers may not have seen that it waits.
 const SHORT_SLICE: Duration = Duration::from_millis(2);
+/// How often a wait for room looks before it sleeps, at most, and how long it pauses in between: who
+/// looks takes the subscriber's line away from it.
+const MAX_SPINS: u32 = 64;
+const PAUSES: u32 = 16;
+/// Who does not look any more tries once in so many waits whether that would pay off again.
+const RETRY: u32 = 16;
+/// So many records ahead the lines of cells are fetched: as many as are sent while that takes.
+const AHEAD: u64 = 12;
 /// Room is made for one in so many of the records there are, at a time.
 const SHARE: u64 = 8;
 pub(super) const SEND: &str = "send to";
@@ -59,8 +67,13 @@ pub struct Producer {
     /// Records up to this may be overwritten, and the arena is in use from there on.
     free: u64,
     floor: u64,
+    /// There is a cell for each record before this one; 0 where turns are taken.
+    limit: u64,
     /// Up to which record the subscribers must get, before there is room for what was to be sent.
     wanted: u64,
+    /// How often a wait for room looks before it sleeps.
+    spins: u32,
+    waits: u32,
     /// When to look for dead subscribers, if there is no room.
     looks: Looks,
     pub(super) buffer: Buffer,
@@ -140,7 +153,10 @@ impl Producer {
             head: 0,
             free: 0,
             floor: 0,
+            limit: 0,
             wanted: 0,
+            spins: MAX_SPINS,
+            waits: 0,
             looks: Looks::every(SLICE),
             buffer: Buffer::default(),
             ring: Arc::new(ring),
@@ -177,6 +193,14 @@ impl Producer {
     /// dead subscribers have not received holds nobody up.
     #[inline]
     pub fn send(&mut self, record: &[u8]) -> Result<u64> {
+        match self.append_short(record) {
+            Some(sequence) => Ok(sequence),
+            None => self.send_slowly(record),
+        }
+    }
+
+    #[inline(never)]
+    fn send_slowly(&mut self, record: &[u8]) -> Result<u64> {
         loop {
             if let Some(sequence) = self.append_within(Record::Bytes(record), Deadline::Never)? {
                 return Ok(sequence);
@@ -195,7 +219,11 @@ impl Producer {
     ///
     /// # If a process dies
     /// *Recovers*, as [`send`](Self::send).
+    #[inline]
     pub fn send_timeout(&mut self, record: &[u8], timeout: Duration) -> Result<Option<u64>> {
+        if let Some(sequence) = self.append_short(record) {
+            return Ok(Some(sequence));
+        }
         self.append_within(Record::Bytes(record), Deadline::after(timeout))
     }
 
@@ -209,12 +237,16 @@ impl Producer {
     ///
     /// # If a process dies
     /// *Recovers*, as [`send`](Self::send).
+    #[inline]
     pub fn try_send(&mut self, record: &[u8]) -> Result<Option<u64>> {
+        if let Some(sequence) = self.append_short(record) {
+            return Ok(Some(sequence));
+        }
         self.append_within(Record::Bytes(record), Deadline::Now)
     }
 
     /// A buffer of `len` bytes to fill and send. Its contents are initialised, but unspecified.
-    /// Dropping it discards it. On an exclusive stream a buffer of more than 96 bytes is the shared
+    /// Dropping it discards it. On an exclusive stream a buffer of more than 64 bytes is the shared
     /// memory itself, and sending it copies nothing.
     ///
     /// # Errors
@@ -261,24 +293,27 @@ impl Producer {
         self.ring.geometry.mode == ProducerMode::Exclusive
     }
 
+    /// Appends what fits into a cell, if there is one and nothing else to do first.
     #[inline]
+    fn append_short(&mut self, bytes: &[u8]) -> Option<u64> {
+        if bytes.len() > INLINE || self.next >= self.limit || !self.ring.is_usable() {
+            return None;
+        }
+        let (sequence, ring) = (self.next, &*self.ring);
+        let cell = ring.cell(sequence);
+        fill(cell, bytes);
+        let crc = ring.checksum(bytes);
+        publish(cell, sequence, bytes.len() as u64, crc, self.head);
+        self.go_on(self.head);
+        Some(sequence)
+    }
+
+    #[inline(never)]
     pub(super) fn append_within(
         &mut self,
         record: Record<'_>,
         deadline: Deadline,
     ) -> Result<Option<u64>> {
-        if self.has_turn() {
-            self.check(record.len())?;
-            if self.has_room(record.len()) {
-                return self.append(record).map(Some);
-            }
-        }
-        self.append_slowly(record, deadline)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn append_slowly(&mut self, record: Record<'_>, deadline: Deadline) -> Result<Option<u64>> {
         loop {
             if let Some(sequence) = self.try_append(record, deadline)? {
                 return Ok(Some(sequence));
@@ -322,7 +357,6 @@ impl Producer {
         }
     }
 
-    #[inline]
     fn check(&self, len: usize) -> Result<()> {
         self.ring.check_usable(SEND)?;
         if len <= self.max_len() {
@@ -340,14 +374,12 @@ impl Producer {
         self.ring.error(ErrorKind::TooLarge, SEND, cause)
     }
 
-    #[inline]
     fn has_room(&self, len: usize) -> bool {
         self.fits(len, self.free, self.floor)
     }
 
     /// Whether there is room when records up to `free` may be overwritten, and what comes after
     /// them begins at `floor`.
-    #[inline]
     fn fits(&self, len: usize, free: u64, floor: u64) -> bool {
         let capacity = self.ring.geometry.capacity;
         let footprint = footprint(len);
@@ -395,10 +427,19 @@ impl Producer {
         if free > newest {
             return Err(self.ring.contradictory());
         }
-        self.free = free;
         hook::point("send.reclaimed");
-        self.floor = self.floor_after(self.free)?;
+        self.set_free(free)?;
         Ok(self.fits(len, self.free, self.floor))
+    }
+
+    /// May overwrite records up to this one.
+    fn set_free(&mut self, free: u64) -> Result<()> {
+        self.free = free;
+        self.floor = self.floor_after(free)?;
+        if self.has_turn() {
+            self.limit = free + self.ring.cells() + 1;
+        }
+        Ok(())
     }
 
     /// Remembers where those begin to look who look for the newest record.
@@ -414,10 +455,8 @@ impl Producer {
     }
 
     /// Appends in this handle's turn, if there is room.
-    #[inline]
     fn append(&mut self, record: Record<'_>) -> Result<u64> {
-        let sequence = self.next;
-        let ring = &*self.ring;
+        let (sequence, ring) = (self.next, &*self.ring);
         let cell = ring.cell(sequence);
         let len = record.len();
         let footprint = footprint(len);
@@ -425,7 +464,7 @@ impl Producer {
         let mut word = len as u64;
         let crc = match record {
             Record::Bytes(bytes) if footprint == 0 => {
-                store_bytes(&cell[HEAD..], bytes);
+                fill(cell, bytes);
                 ring.checksum(bytes)
             }
             Record::Bytes(bytes) => {
@@ -448,15 +487,22 @@ impl Producer {
                 END
             }
         };
-        hook::point("send.copied");
-        cell[LEN].store(word, Ordering::Relaxed);
-        cell[CRC].store(seal(crc, sequence), Ordering::Relaxed);
-        cell[PLACE].store(at, Ordering::Relaxed);
-        protocol::publish(&cell[STAMP], sequence);
-        self.next = sequence + 1;
-        self.head = at + footprint;
-        self.tell(sequence);
+        publish(cell, sequence, word, crc, at);
+        self.go_on(at + footprint);
         Ok(sequence)
+    }
+
+    /// Goes on after the record that was just published, whose payload ends there.
+    #[inline]
+    fn go_on(&mut self, end: u64) {
+        let sequence = self.next;
+        // A cell that subscribers need no more is still in their caches.
+        if sequence + AHEAD < self.limit {
+            self.ring.prefetch_cell(sequence + AHEAD);
+        }
+        self.next = sequence + 1;
+        self.head = end;
+        self.tell(sequence);
     }
 
     /// Wakes those who wait for a record that was just published.
@@ -478,7 +524,8 @@ impl Producer {
 
     #[inline]
     fn wake_words(&self) -> [&AtomicU64; 2] {
-        [self.ring.word(WAITING), self.ring.word(FENCED)]
+        const { assert!(FENCED == WAITING + 8) };
+        self.ring.words(WAITING).each_ref()
     }
 
     /// Wakes those who wait, and ends the fences when nobody has waited for long.
@@ -517,6 +564,9 @@ impl Producer {
         if self.ring.overwrites() {
             return Ok(true);
         }
+        if self.look_for_room() {
+            return Ok(true);
+        }
         let (room, wanted) = (self.ring.word(ROOM), self.ring.word(WANTED));
         // Acquire pairs with the Release in `Subscriber::make_room`: what that took down was
         // announced before.
@@ -527,13 +577,39 @@ impl Producer {
         });
         // Pairs with the subscribers' light fence: they see that we wait, or we their cursors.
         let slice = if barrier::heavy() { SLICE } else { SHORT_SLICE };
-        let cursors = || self.table.pins().skip(PRODUCERS);
-        if protocol::slowest(cursors()).is_some_and(|free| free >= self.wanted) {
+        if self.is_far_enough() {
             return Ok(true);
         }
         hook::point("send.waiting");
         wait::wait_low(room, ticket, left.min(slice));
         Ok(true)
+    }
+
+    /// Whether the subscribers have come as far as this producer waits for.
+    fn is_far_enough(&self) -> bool {
+        let cursors = self.table.pins().skip(PRODUCERS);
+        protocol::slowest(cursors).is_some_and(|free| free >= self.wanted)
+    }
+
+    /// Waits without sleeping, for as long as that has been worth it lately: how long a sleep took
+    /// says nothing, for waking alone may take longer than making room.
+    fn look_for_room(&mut self) -> bool {
+        self.waits = self.waits.wrapping_add(1);
+        let spins = match self.waits.is_multiple_of(RETRY) {
+            true => MAX_SPINS,
+            false => self.spins,
+        };
+        for _ in 0..spins {
+            if self.is_far_enough() {
+                self.spins = MAX_SPINS;
+                return true;
+            }
+            for _ in 0..PAUSES {
+                std::hint::spin_loop();
+            }
+        }
+        self.spins /= 2;
+        false
     }
 
     /// Clears the cursors of dead subscribers that hold us up; returns whether there were any.
@@ -589,12 +665,12 @@ impl Producer {
         let ring = &*self.ring;
         let newest = ring.newest()?;
         let reclaimed = ring.word(RECLAIMED);
-        self.free = match ring.overwrites() {
+        let free = match ring.overwrites() {
             true => reclaimed.load(Ordering::Relaxed),
             false => protocol::take_back(reclaimed, ring.word(CONFIRMED)),
         };
         if newest
-            .checked_sub(self.free)
+            .checked_sub(free)
             .is_none_or(|used| used > ring.cells())
         {
             return Err(ring.contradictory());
@@ -604,8 +680,7 @@ impl Producer {
             0 => 0,
             newest => ring.extent(newest)?.1,
         };
-        self.floor = self.floor_after(self.free)?;
-        Ok(())
+        self.set_free(free)
     }
 
     /// Runs `exchange` while holding the byte of `entry`, if its holder is dead.
@@ -627,6 +702,25 @@ impl Producer {
         drop((file, no_fork));
         Ok(true)
     }
+}
+
+/// Copies a short payload into a cell.
+#[inline]
+fn fill(cell: &Cell, bytes: &[u8]) {
+    // The stamp's line last: who watches the stamp takes that line away meanwhile.
+    let (near, far) = bytes.split_at(bytes.len().min(NEAR));
+    store_bytes(&cell[HEAD + NEAR / 8..], far);
+    store_bytes(&cell[HEAD..], near);
+}
+
+/// Publishes a record whose payload is complete.
+#[inline]
+fn publish(cell: &Cell, sequence: u64, len: u64, crc: u64, place: u64) {
+    hook::point("send.copied");
+    cell[LEN].store(len, Ordering::Relaxed);
+    cell[CRC].store(seal(crc, sequence), Ordering::Relaxed);
+    cell[PLACE].store(place, Ordering::Relaxed);
+    protocol::publish(&cell[STAMP], sequence);
 }
 
 impl Drop for Producer {

@@ -46,6 +46,14 @@ pub(super) fn seal(crc: u64, sequence: u64) -> u64 {
     crc ^ sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
+/// Copies words that somebody may be overwriting.
+#[inline]
+pub(super) fn copy_words(to: &mut [u64], from: &[AtomicU64]) {
+    for (to, word) in to.iter_mut().zip(from) {
+        *to = word.load(Ordering::Relaxed);
+    }
+}
+
 /// The shape that a stream's file states.
 fn geometry(space: &Space, name: &str) -> Result<Geometry> {
     crate::name::check("open", name)?;
@@ -133,6 +141,11 @@ impl Ring {
         self.mapping.word(offset)
     }
 
+    #[inline]
+    pub(super) fn words<const N: usize>(&self, offset: usize) -> &[AtomicU64; N] {
+        self.mapping.array(offset)
+    }
+
     pub(super) fn mutex(&self) -> &crate::sync::AtomicU32 {
         self.mapping.half_word(MUTEX)
     }
@@ -142,6 +155,17 @@ impl Ring {
     pub(super) fn cell(&self, sequence: u64) -> &Cell {
         let index = (sequence & self.cell_mask) as usize;
         self.mapping.array(self.first_cell + index * CELL)
+    }
+
+    /// Asks the processor for the cell that a record will be written to, without waiting for it.
+    #[inline]
+    pub(super) fn prefetch_cell(&self, sequence: u64) {
+        let start = self.first_cell + (sequence & self.cell_mask) as usize * CELL;
+        // The line in which the one before ends was asked for with that.
+        if start.is_multiple_of(64) {
+            self.mapping.prefetch_exclusive(start);
+        }
+        self.mapping.prefetch_exclusive(start + CELL - 8);
     }
 
     #[inline]
@@ -173,10 +197,7 @@ impl Ring {
             return false;
         };
         // The arena is a whole number of words, so the last one is inside.
-        let from = self.mapping.words(offset, len.div_ceil(8));
-        for (to, word) in to.iter_mut().zip(from) {
-            *to = word.load(Ordering::Relaxed);
-        }
+        copy_words(to, self.mapping.words(offset, len.div_ceil(8)));
         true
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::layout::*;
-use super::ring::{MAX_COUNT, Ring, seal};
+use super::ring::{MAX_COUNT, Ring, copy_words, seal};
 use super::{From, protocol, watching};
 use crate::buffer::Buffer;
 use crate::clock::{Deadline, Looks};
@@ -360,37 +360,30 @@ impl Subscriber {
         let [len, crc, place] = [LEN, CRC, PLACE].map(|word| cell[word].load(Ordering::Relaxed));
         let is_end = len & END != 0;
         let len = usize::try_from(len & !END).unwrap_or(usize::MAX);
-        let overwrites = ring.overwrites();
-        let mut held = Held::Copy;
-        let mut is_possible = len <= ring.geometry.max_len();
-        if is_possible && !overwrites && len > COPIED {
-            is_possible = ring.payload(place, len).is_some();
-            held = Held::InPlace { place, len };
-        } else if is_possible {
-            if !buffer.resize(len) {
-                let cause = format!("no memory for a copy of {len} bytes; free some");
-                return Err(ring.error(ErrorKind::NoSpace, RECEIVE, cause));
+        let found = if len > INLINE {
+            self.take_long(place, len)?
+        } else if buffer.resize(INLINE) {
+            buffer.truncate(len);
+            // So many words whatever the length is, for counting takes longer than copying.
+            let (near, far) = cell[HEAD..].split_at(NEAR / 8);
+            let (to_near, to_far) = buffer.words_mut().split_at_mut(NEAR / 8);
+            copy_words(to_near, near);
+            if len > NEAR {
+                copy_words(to_far, far);
             }
-            let to = buffer.words_mut();
-            if len > INLINE {
-                is_possible = ring.copy_payload(place, len, &mut to[..len.div_ceil(8)]);
-            } else {
-                for (to, word) in to.iter_mut().zip(&cell[HEAD..]).take(len.div_ceil(8)) {
-                    *to = word.load(Ordering::Relaxed);
-                }
-            }
-        }
-        if overwrites && !protocol::is_there(ring.word(RECLAIMED), sequence) {
+            Some(Held::Copy)
+        } else {
+            return Err(self.no_memory(INLINE));
+        };
+        if self.ring.overwrites() && !protocol::is_there(self.ring.word(RECLAIMED), sequence) {
             return Err(self.lag());
         }
         hook::point("recv.copied");
         self.seen = sequence;
-        if !is_possible {
+        let Some(held) = found else {
             self.advance();
-            let cause =
-                format!("record {sequence} is impossibly long; remove it and create it anew");
-            return Err(self.ring.error(ErrorKind::Damaged, RECEIVE, cause));
-        }
+            return Err(self.impossible(sequence));
+        };
         self.held = held;
         let sum = || match is_end {
             true => END,
@@ -408,6 +401,24 @@ impl Subscriber {
             return Ok(Taken::End);
         }
         Ok(Taken::Record)
+    }
+
+    /// Finds a record that is in the arena, or copies it; `None` when it cannot be there.
+    #[inline(never)]
+    fn take_long(&mut self, place: u64, len: usize) -> Result<Option<Held>> {
+        let Self { ring, buffer, .. } = self;
+        if len > ring.geometry.max_len() {
+            return Ok(None);
+        }
+        if !ring.overwrites() && len > COPIED {
+            let held = Held::InPlace { place, len };
+            return Ok(ring.payload(place, len).map(|_| held));
+        }
+        if !buffer.resize(len) {
+            return Err(self.no_memory(len));
+        }
+        let to = &mut buffer.words_mut()[..len.div_ceil(8)];
+        Ok(ring.copy_payload(place, len, to).then_some(Held::Copy))
     }
 
     #[inline]
@@ -445,6 +456,18 @@ impl Subscriber {
         self.seen = reclaimed;
         self.advance();
         Error::lagged(self.ring.object(), missed)
+    }
+
+    #[cold]
+    fn no_memory(&self, len: usize) -> Error {
+        let cause = format!("no memory for a copy of {len} bytes; free some");
+        self.ring.error(ErrorKind::NoSpace, RECEIVE, cause)
+    }
+
+    #[cold]
+    fn impossible(&self, sequence: u64) -> Error {
+        let cause = format!("record {sequence} is impossibly long; remove it and create it anew");
+        self.ring.error(ErrorKind::Damaged, RECEIVE, cause)
     }
 
     #[cold]

@@ -21,9 +21,11 @@ const CAPACITY: usize = 20_480;
 pub const FIRST_CELL: usize = 12_288;
 /// How many there are.
 pub const CELLS: usize = 512;
+/// The length of one.
+pub const CELL_LEN: usize = 96;
 /// Where the arena begins.
 #[allow(dead_code, reason = "the fuzz target does not ask")]
-pub const ARENA: usize = FIRST_CELL + CELLS * 128;
+pub const ARENA: usize = FIRST_CELL + CELLS * CELL_LEN;
 /// So many records were sent before anybody meddles: more than a lap.
 pub const SENT: u64 = 530;
 
@@ -66,7 +68,7 @@ pub struct Sent {
 
 /// The record with this number.
 fn record(number: u64) -> Vec<u8> {
-    const LENS: [usize; 10] = [0, 8, 50, 96, 97, 300, 24, 4096, 12, 5000];
+    const LENS: [usize; 10] = [0, 8, 50, 64, 65, 300, 24, 4096, 12, 5000];
     let mut record = vec![number as u8; LENS[number as usize % LENS.len()]];
     let (words, _) = record.as_chunks_mut::<8>();
     if let Some(first) = words.first_mut() {
@@ -247,7 +249,7 @@ fn send_all(producer: &mut Producer, sent: &mut Sent, longest_wait: Duration) {
     }
     expect(producer.send_timeout(&sent.next(), longest_wait));
     // Loans of what is longer, and sending without a time limit, may wait for room for ever.
-    let len = if sent.is_quick { 5000 } else { 96 };
+    let len = if sent.is_quick { 5000 } else { 64 };
     if let Some(loan) = expect(producer.loan(len)) {
         assert_eq!(loan.len(), len);
     }

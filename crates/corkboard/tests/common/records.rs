@@ -33,6 +33,6 @@ pub fn check(record: &[u8]) -> (u64, u64) {
 /// A length for each number, so that records of all kinds take turns: in their cells, copied from
 /// the arena, read in place.
 pub fn len_of(number: u64, max_len: usize) -> usize {
-    let lens = [24, 96, 50, 97, 24, 800, 64, 4096, 33, 4097, 80, max_len];
+    let lens = [24, 64, 50, 65, 24, 800, 96, 4096, 33, 4097, 80, max_len];
     lens[number as usize % lens.len()].min(max_len)
 }

@@ -13,7 +13,7 @@ const AT_ONCE: Duration = Duration::ZERO;
 /// Longer records are read in place where producers wait.
 const COPIED: usize = 4096;
 /// Longer ones are in the arena.
-const INLINE: usize = 96;
+const INLINE: usize = 64;
 
 /// What the stream is created with.
 #[derive(Clone, Copy, Debug)]
