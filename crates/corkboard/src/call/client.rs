@@ -286,7 +286,7 @@ impl Shared {
             let left = deadline.left();
             if left.is_zero() {
                 let cause = format!(
-                    "all {} calls that this client can have on their way were; wait longer, or create it with more calls_per_client",
+                    "all {} calls that this client can have on their way are; wait longer, or create it with more calls_per_client",
                     self.desk.geometry.calls
                 );
                 return Err(self.desk.timed_out(CALL, &cause));
