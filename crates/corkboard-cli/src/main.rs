@@ -23,7 +23,7 @@ use commands::{
 /// Exit status: 0 success; 1 a negative answer (absent, timed out); 2 an error; 3 an error that the
 /// server of a call answered with.
 /// Objects live in the directory CORKBOARD_DIR, by default /dev/shm/corkboard-UID on Linux and
-/// %LOCALAPPDATA%\\corkboard on Windows.
+/// %LOCALAPPDATA%\corkboard on Windows.
 #[derive(Parser)]
 #[command(
     name = "corkboard",

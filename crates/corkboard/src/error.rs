@@ -25,20 +25,22 @@ pub enum ErrorKind {
     Incompatible,
     /// The object's files are not what this version could have written.
     Damaged,
-    /// A value does not match its checksum; the next publication heals it.
+    /// A value, record, request or reply does not match its checksum; the next one may.
     Corrupt,
-    /// The value is longer than the board's capacity; nothing was published.
+    /// The value, record, request or reply is longer than the object's capacity allows; nothing
+    /// was handed over.
     TooLarge,
-    /// The file system has no memory left; nothing was published.
+    /// The file system has no memory left; nothing was handed over.
     NoSpace,
     /// A table of participants has no free entry.
     Full,
-    /// Another live writer holds the board.
+    /// Another live writer, producer or server holds the object.
     WriterExists,
     /// The object is not as the operation needs it: the latest sequence is another one, or a lock
     /// that is to be removed is held. Nothing was changed.
     Conflict,
-    /// The reader cannot keep up with the writer.
+    /// The reader cannot keep up with the writer, or records were overwritten before the subscriber
+    /// received them: [`Error::missed`] says how many.
     Lagged,
     /// The process at the other end is gone.
     PeerGone,

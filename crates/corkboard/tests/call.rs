@@ -182,6 +182,19 @@ fn requests_wait_for_a_server_until_their_deadline() {
 }
 
 #[test]
+fn who_is_not_served_hears_whether_there_is_a_server() {
+    let scratch = Scratch::new();
+    let server = Server::create(&scratch.space(), "c", Options::new()).unwrap();
+    let client = Client::open(&scratch.space(), "c").unwrap();
+    let error = client.call(b"?", SHORT).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert!(error.to_string().contains("busy"), "{error}");
+    drop(server);
+    let error = client.call(b"?", SHORT).unwrap_err();
+    assert!(error.to_string().contains("start one"), "{error}");
+}
+
+#[test]
 fn a_late_reply_is_nobodys() {
     let scratch = Scratch::new();
     let options = Options::new().calls_per_client(1);

@@ -104,6 +104,25 @@ fn die_at(point: &str, part: &str, space: &Space) {
     assert_killed(start(point, part, space), point, part);
 }
 
+#[test]
+fn a_server_finds_out_that_whoever_asked_is_dead() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let server = serve(&space);
+    let part = "call";
+    let client = start("call.asleep", part, &space);
+    let request = next(&server);
+    assert_killed(client, "call.asleep", part);
+    until(|| request.is_cancelled());
+    drop(request);
+    let client = Client::open(&space, NAME).unwrap();
+    let pending = client.start(b"?", PATIENCE).unwrap();
+    let request = next(&server);
+    assert!(!request.is_cancelled());
+    reply(request);
+    assert_eq!(*pending.wait().unwrap(), [b'?' + 1]);
+}
+
 /// A call that nobody serves yet, and what keeps it.
 fn created(space: &Space) -> Keeper {
     let _server = serve(space);

@@ -733,7 +733,7 @@ impl Writer {
         };
         let record = self.control.record(holder);
         let cause = format!(
-            "process {} ({}) is alive and has it; end that one, or wait longer (writer_timeout)",
+            "process {} ({}) is alive and has it; end that one, or wait longer",
             record.pid, record.label
         );
         Err(self.error(ErrorKind::WriterExists, cause))

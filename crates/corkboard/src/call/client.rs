@@ -544,7 +544,11 @@ impl Pending {
         if let GivenUp::Answered(answer) = given_up {
             return self.finish(answer);
         }
+        let is_served = || self.shared.desk.is_served(CALL).unwrap_or(false);
         let cause = match phase {
+            Some(Phase::Pending) if is_served() => {
+                "the server was busy and did not take the request in time; wait longer"
+            }
             Some(Phase::Pending) => "no server took the request in time; start one, or wait longer",
             _ => "the server had no answer in time; wait longer",
         };

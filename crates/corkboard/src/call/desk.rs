@@ -116,9 +116,14 @@ impl Desk {
 
     /// Whether there is a server, according to the kernel.
     pub(super) fn is_served(&self, operation: &'static str) -> Result<bool> {
+        self.is_attached(operation, SERVER)
+    }
+
+    /// Whether somebody alive has an entry of the table, according to the kernel.
+    pub(super) fn is_attached(&self, operation: &'static str, entry: usize) -> Result<bool> {
         let _no_fork = no_fork();
         let file = self.attachment.reopen(operation, Protection::ReadOnly)?;
-        lock::is_locked(&file, lock_byte(SERVER), 1)
+        lock::is_locked(&file, lock_byte(entry), 1)
             .map_err(|errno| self.attachment.failed(operation, errno))
     }
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::desk::{Desk, Payload};
@@ -68,6 +68,8 @@ pub struct Request {
     taken: State,
     payload: Payload,
     is_answered: bool,
+    /// When the client was last seen to be alive, if somebody asked.
+    seen: Mutex<Option<Instant>>,
 }
 
 impl Server {
@@ -176,6 +178,7 @@ impl Server {
                 taken,
                 payload,
                 is_answered: false,
+                seen: Mutex::new(None),
             })),
             Err(error) => {
                 shared.answer(slot, taken, Phase::Dropped);
@@ -248,8 +251,7 @@ fn exists(desk: &Desk) -> Error {
         Ok(record) => format!("process {} ({})", record.pid, record.label),
         Err(_) => "another process".to_owned(),
     };
-    let cause =
-        format!("{who} is alive and serves it; end that one, or wait longer (server_timeout)");
+    let cause = format!("{who} is alive and serves it; end that one, or wait longer");
     attachment.error(ErrorKind::WriterExists, "open", cause)
 }
 
@@ -400,9 +402,29 @@ impl Request {
         self.answer(Phase::Failed, code, message.as_bytes())
     }
 
-    /// Whether the client wants no answer any more: its deadline passed, or it gave up.
+    /// Whether the client wants no answer any more: its deadline passed, it gave up, or it is dead,
+    /// of which the kernel is asked every 50 ms at most.
+    ///
+    /// # If a process dies
+    /// *Reports* that it is the client, once the kernel has released its lock.
     pub fn is_cancelled(&self) -> bool {
-        protocol::is_cancelled(self.shared.desk.state(self.slot))
+        protocol::is_cancelled(self.shared.desk.state(self.slot)) || self.is_abandoned()
+    }
+
+    fn is_abandoned(&self) -> bool {
+        let desk = &self.shared.desk;
+        if !desk.attachment.generation.is_current() {
+            return false;
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.is_some_and(|seen| seen.elapsed() < SLICE) {
+            return false;
+        }
+        let client = CLIENTS + self.slot / desk.geometry.calls as usize;
+        // One that cannot be asked about is taken to be alive.
+        let is_dead = desk.is_attached(REPLY, client).is_ok_and(|alive| !alive);
+        *seen = (!is_dead).then(Instant::now);
+        is_dead
     }
 
     fn answer(&mut self, phase: Phase, code: i32, payload: &[u8]) -> Result<()> {

@@ -166,7 +166,7 @@ impl Producer {
         {
             let record = producer.table.record(holder);
             let cause = format!(
-                "process {} ({}) is alive and has it; end that one, or wait longer (producer_timeout)",
+                "process {} ({}) is alive and has it; end that one, or wait longer",
                 record.pid, record.label
             );
             return Err(producer.ring.error(ErrorKind::WriterExists, "open", cause));
