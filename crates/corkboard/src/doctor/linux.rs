@@ -1,6 +1,7 @@
 //! What can be wrong with a space in memory.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{self, AtFlags, FileType};
 
@@ -128,13 +129,14 @@ impl Space {
     /// in `/dev/shm`, at the end of the user's last session.
     fn examine_logind(&self, findings: &mut Vec<Finding>) {
         const FIRST_USER: u32 = 1000;
-        let us = rustix::process::geteuid().as_raw();
+        // What logind deletes is its owner's, whoever looks.
+        let owner = std::fs::metadata(self.path()).map_or(0, |found| found.uid());
         let runs = std::path::Path::new("/run/systemd/seats").exists();
-        if us < FIRST_USER || !runs || !self.path().starts_with("/dev/shm") {
+        if owner < FIRST_USER || !runs || !self.path().starts_with("/dev/shm") {
             return;
         }
         if !keeps_ipc(&std::fs::read_to_string("/etc/systemd/logind.conf").unwrap_or_default()) {
-            let message = "logind deletes it when your last session ends; set RemoveIPC=no in /etc/systemd/logind.conf, or enable lingering (loginctl enable-linger)";
+            let message = "logind deletes it when its owner's last session ends; set RemoveIPC=no in /etc/systemd/logind.conf, or enable lingering (loginctl enable-linger)";
             let path = self.path().display().to_string();
             let repair = Repair::ByHand;
             findings.push(self.finding(Problem::RemoveIpc, path, message, repair));
