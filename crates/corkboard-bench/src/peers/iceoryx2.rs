@@ -344,17 +344,21 @@ impl Link for Events {
     }
 }
 
+/// A request on its way, and one that is being answered.
+type Asked = PendingResponse<Ipc, [u8; SHORT], (), [u8; SHORT], ()>;
+type Taken = ActiveRequest<Ipc, [u8; SHORT], (), [u8; SHORT], ()>;
+
 /// The client of a request/response service.
 pub struct Requests {
     client: Client<Ipc, [u8; SHORT], (), [u8; SHORT], ()>,
-    pending: Option<PendingResponse<Ipc, [u8; SHORT], (), [u8; SHORT], ()>>,
+    pending: Option<Asked>,
     _node: Node<Ipc>,
 }
 
 /// Its server.
 pub struct Responses {
     server: Server<Ipc, [u8; SHORT], (), [u8; SHORT], ()>,
-    active: Option<ActiveRequest<Ipc, [u8; SHORT], (), [u8; SHORT], ()>>,
+    active: Option<Taken>,
     _node: Node<Ipc>,
 }
 
