@@ -21,7 +21,9 @@ mod scratch;
 use std::cell::OnceCell;
 use std::time::Duration;
 
-use hostile::{CELLS, FIRST_CELL, HEADER_LEN, Handles, SENT, SHAPES, Stream, seal, visit};
+use hostile::{
+    CELL_LEN, CELLS, FIRST_CELL, HEADER_LEN, Handles, SENT, SHAPES, Stream, seal, visit,
+};
 use input::Input;
 
 /// What everybody uses, and some entries of the table.
@@ -65,8 +67,11 @@ fn run_on(stream: &Stream, choice: u8, mut input: Input<'_>) {
             2 => {
                 // Of the newest records, those to come, and some that are older.
                 let sequence = SENT as usize - 32 + choice;
-                let word = usize::from(input.byte().unwrap_or(0) % 16) * 8;
-                (FIRST_CELL + sequence % CELLS * 128 + word, input.bytes(8))
+                let word = usize::from(input.byte().unwrap_or(0)) * 8 % CELL_LEN;
+                (
+                    FIRST_CELL + sequence % CELLS * CELL_LEN + word,
+                    input.bytes(8),
+                )
             }
             _ => {
                 len = match choice {
