@@ -1,5 +1,6 @@
 //! Calls over D-Bus: a bus of the run's own, and zbus on both sides.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -24,13 +25,15 @@ pub struct Bus {
 
 impl Bus {
     pub fn start(scratch: &Scratch) -> Result<Self> {
-        let (socket, config) = (scratch.fresh("bus"), scratch.fresh("bus.conf"));
+        let [socket, config, log] = ["bus", "bus.conf", "bus.log"].map(|name| scratch.fresh(name));
         std::fs::write(&config, configuration(&socket))?;
         let mut daemon = Command::new("dbus-daemon")
             .arg(format!("--config-file={}", config.display()))
             .args(["--nofork", "--print-address=1"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            // It warns of limits that it may not raise.
+            .stderr(File::create(&log)?)
             .spawn()
             .context("start dbus-daemon, which the rows for D-Bus need")?;
         let stdout = daemon.stdout.take().context("its output")?;
@@ -40,7 +43,12 @@ impl Bus {
             daemon,
             address: address.trim().to_owned(),
         };
-        ensure!(!bus.address.is_empty(), "dbus-daemon ended at once");
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        ensure!(
+            !bus.address.is_empty(),
+            "dbus-daemon ended at once: {}",
+            said()
+        );
         Ok(bus)
     }
 }
