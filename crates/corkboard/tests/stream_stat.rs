@@ -40,6 +40,7 @@ fn who_is_attached_is_listed_and_how_far_each_has_come() {
     let scratch = Scratch::new();
     let space = scratch.space();
     let mut producer = Options::new().label("p").producer(&space, "s").unwrap();
+    let _keeper = space.keep(Kind::Stream, "s").unwrap();
     let mut subscriber = Subscriber::open(&space, "s", From::Oldest).unwrap();
     let newest = Subscriber::open(&space, "s", From::Newest).unwrap();
     for record in [&b"one"[..], b"", b"three"] {
@@ -101,6 +102,7 @@ fn a_look_while_others_overwrite_is_never_taken_for_damage() {
     let overflow = Overflow::Overwrite;
     let options = Options::new().capacity(1024).overflow(overflow);
     let mut producer = options.producer(&space, "s").unwrap();
+    let _keeper = space.keep(Kind::Stream, "s").unwrap();
     let sender = std::thread::spawn(move || {
         for _ in 0..300_000 {
             producer.send(b"x").unwrap();
