@@ -19,6 +19,7 @@ pub(crate) struct Attachment {
     pub(crate) name: String,
     pub(crate) mapping: Mapping,
     pub(crate) generation: Generation,
+    pub(crate) protection: Protection,
     pub(crate) facts: Facts,
     single: Single,
     /// Whether the last look at the object's path found the file gone.
@@ -33,8 +34,25 @@ pub(crate) fn header(space: &Space, kind: Kind, name: &str, role: u64) -> Result
     Header::decode(&header, role, "file", &object)
 }
 
+/// Opens the object, if its header is still `expected`: `NotFound` otherwise.
+pub(crate) fn open(
+    space: &Space,
+    name: &str,
+    single: Single,
+    expected: &Header,
+    protection: Protection,
+) -> Result<Opened> {
+    let opened = single.open(space, name, protection)?;
+    if opened.header != *expected {
+        // Removed meanwhile, and made anew.
+        let object = object::label(single.kind, name);
+        return Err(Error::os("open", object, Errno::NOENT));
+    }
+    Ok(opened)
+}
+
 impl Attachment {
-    /// Opens and maps the object, if its header is still `expected`.
+    /// Opens and maps the object, if its header is still `expected`: `NotFound` otherwise.
     pub(crate) fn open(
         space: &Space,
         name: &str,
@@ -42,17 +60,8 @@ impl Attachment {
         expected: &Header,
         protection: Protection,
     ) -> Result<Self> {
-        let object = object::label(single.kind, name);
-        let failed = |errno| Error::os("open", &object, errno);
-        let Opened {
-            file,
-            facts,
-            header,
-        } = single.open(space, name, protection)?;
-        if header != *expected {
-            // Removed meanwhile, and made anew.
-            return Err(failed(Errno::NOENT));
-        }
+        let failed = |errno| Error::os("open", object::label(single.kind, name), errno);
+        let Opened { file, facts, .. } = open(space, name, single, expected, protection)?;
         let generation = Generation::current().map_err(failed)?;
         let mapping = match protection {
             Protection::ReadWrite => single.map(&file, generation),
@@ -71,20 +80,35 @@ impl Attachment {
             name: name.to_owned(),
             mapping,
             generation,
+            protection,
             facts,
             single,
             is_deleted: AtomicBool::new(false),
         })
     }
 
-    /// Opens the file again, if the object's name still means it.
-    pub(crate) fn reopen(&self, operation: &'static str, protection: Protection) -> Result<File> {
+    /// Opens the file again; `None` when the object's name no longer means it.
+    fn find(&self, protection: Protection) -> Result<Option<File>> {
         match self.single.open(&self.space, &self.name, protection) {
-            Ok(opened) if opened.facts.identity == self.identity() => Ok(opened.file),
-            Ok(_) => Err(self.removed(operation)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.removed(operation)),
+            Ok(opened) if opened.facts.identity == self.identity() => Ok(Some(opened.file)),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            // What has the name now may have another length.
+            Err(_) if !self.is_in_place() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    pub(crate) fn reopen(&self, operation: &'static str, protection: Protection) -> Result<File> {
+        let found = self.find(protection)?;
+        found.ok_or_else(|| self.removed(operation))
+    }
+
+    /// As [`reopen`](Self::reopen), while the object is being opened: then one that is gone is
+    /// absent, and may be made anew.
+    pub(crate) fn reopen_to_claim(&self) -> Result<File> {
+        let found = self.find(Protection::ReadWrite)?;
+        found.ok_or_else(|| self.failed("open", Errno::NOENT))
     }
 
     #[inline]

@@ -74,6 +74,7 @@ mod name;
 mod object;
 mod participants;
 mod space;
+mod spins;
 pub mod stream;
 mod sync;
 mod sys;

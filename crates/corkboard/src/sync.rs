@@ -34,6 +34,14 @@ pub(crate) fn fence_behind_exchange() {
     fence(Ordering::SeqCst);
 }
 
+/// Copies words that somebody may be overwriting.
+#[inline]
+pub(crate) fn copy_words(to: &mut [u64], from: &[AtomicU64]) {
+    for (to, word) in to.iter_mut().zip(from) {
+        *to = word.load(Ordering::Relaxed);
+    }
+}
+
 /// Stores bytes word by word, for somebody may be copying what was there. The last word is filled
 /// up with zeros.
 #[inline]

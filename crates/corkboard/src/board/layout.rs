@@ -69,16 +69,6 @@ pub(crate) fn unpack(word: u64) -> (usize, u64) {
     )
 }
 
-/// A value's checksum as its slot keeps it, or back: bound to the sequence, so that no flipped
-/// stamp passes an old value, or an empty slot, for a new one.
-#[inline]
-pub(crate) fn seal(crc: u64, sequence: u64) -> u64 {
-    crc ^ sequence.wrapping_mul(SEAL)
-}
-
-/// 2^64 divided by the golden ratio: odd, and every sequence's multiple differs in many bits.
-const SEAL: u64 = 0x9E37_79B9_7F4A_7C15;
-
 /// Which of a board's files a header begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {

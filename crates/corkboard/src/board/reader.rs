@@ -21,18 +21,12 @@ use crate::hook;
 use crate::object::{self, read_at, read_words_at};
 use crate::participants::Table;
 use crate::space::Space;
+use crate::spins;
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::sys::map::{Protection, prefetch_next_line};
 use crate::sys::process::{WipedWord, no_fork};
 use crate::sys::{barrier, wait};
 
-/// How often a wait looks before it sleeps, at most and at first. Looking pays off for whom the
-/// next value comes soon, and holds up everyone else on this processor for others; so waits learn
-/// from how long they took.
-const MAX_SPINS: u32 = 1024;
-const FIRST_SPINS: u32 = 64;
-/// A sleep shorter than this should have been spent looking.
-const SOON: Duration = Duration::from_micros(15);
 const ATTEMPTS: u32 = 10_000;
 /// How often to look again at a slot that contradicts an unchanged latest word.
 const MAX_STALE: u32 = 100;
@@ -151,7 +145,7 @@ impl Reader {
             // SAFETY: the reader owns a share of the board as long as it has the slots.
             small: unsafe { SmallSlots::new(&board) },
             expected: WipedWord::new().map_err(|errno| board.os("open", errno))?,
-            spins: if board.is_mapped { FIRST_SPINS } else { 0 },
+            spins: if board.is_mapped { spins::FIRST } else { 0 },
             sleeps: 0,
             retries: 0,
             pinning: 0,
@@ -653,11 +647,7 @@ impl Reader {
         let start = (self.spins > 0 || self.sleeps.is_multiple_of(16)).then(Instant::now);
         let timed_out = wait::wait_low(self.board().latest(), word, left.min(slice));
         if let Some(start) = start {
-            self.spins = if start.elapsed() < SOON {
-                (self.spins * 2).clamp(FIRST_SPINS, MAX_SPINS)
-            } else {
-                self.spins / 2
-            };
+            self.spins = spins::after_sleep(self.spins, start.elapsed());
         }
         if timed_out || (!self.is_newer() && looks.is_due()) {
             self.check_in_place()?;

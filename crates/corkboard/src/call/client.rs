@@ -16,18 +16,14 @@ use crate::hook;
 use crate::object;
 use crate::participants::{Table, program_name};
 use crate::space::Space;
+use crate::spins;
 use crate::sync::Ordering;
 use crate::sys::wait;
 
 /// How often who waits for a slot looks for one whose server is done with a call that was given up.
 const ROOM_SLICE: Duration = Duration::from_millis(5);
-/// How often a wait looks before it sleeps, at most and at first; it learns from how long it took.
-const MAX_SPINS: u32 = 256;
-const FIRST_SPINS: u32 = 16;
 /// How long a look that found nothing is before the next one.
 const PAUSES: u32 = 4;
-/// A sleep shorter than this should have been spent looking.
-const SOON: Duration = Duration::from_micros(15);
 pub(super) const CALL: &str = "make";
 
 /// A handle that makes requests to a name. Cloning it is cheap; threads may share it, and have
@@ -110,7 +106,7 @@ impl Client {
             client,
             pool: Mutex::new(pool),
             has_room: Condvar::new(),
-            spins: AtomicU32::new(FIRST_SPINS),
+            spins: AtomicU32::new(spins::FIRST),
             dead: Counter::new(0),
             asked: Mutex::new(Instant::now()),
         };
@@ -382,7 +378,7 @@ impl Pending {
     /// *Reports*, as [`Client::call`].
     #[inline]
     pub fn wait(mut self) -> Result<Reply> {
-        for _ in 0..self.shared.spins.load(Ordering::Relaxed) {
+        for _ in 0..self.shared.spins.load(Ordering::Relaxed) / PAUSES {
             if let Some(answer) = self.answer() {
                 return self.finish(answer);
             }
@@ -470,11 +466,7 @@ impl Pending {
             let start = Instant::now();
             let timed_out = wait::wait_low(state, asleep, shared.slice(self.deadline));
             let spins = shared.spins.load(Ordering::Relaxed);
-            let spins = if start.elapsed() < SOON {
-                (spins * 2).clamp(FIRST_SPINS, MAX_SPINS)
-            } else {
-                spins / 2
-            };
+            let spins = spins::after_sleep(spins, start.elapsed());
             shared.spins.store(spins, Ordering::Relaxed);
             if timed_out || looks.is_due() {
                 desk.attachment.check_in_place(CALL)?;

@@ -8,11 +8,11 @@ use crate::attachment::{self, Attachment};
 use crate::board::Integrity;
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::Header;
-use crate::integrity::{copy_crc64, crc64};
+use crate::integrity::{copy_crc64, crc64, seal};
 use crate::object::{self, Removal, Single};
 use crate::participants::{Table, lock_byte};
 use crate::space::{Kind, Space};
-use crate::sync::{AtomicU64, Ordering, store_bytes};
+use crate::sync::{AtomicU64, Ordering, copy_words, store_bytes};
 use crate::sys::map::{Mapping, Protection};
 use crate::sys::process::no_fork;
 use crate::sys::{Errno, lock, wait};
@@ -68,12 +68,6 @@ impl Payload {
 /// The words of a cell.
 type Cell = [AtomicU64; CELL / 8];
 
-/// A payload's checksum as its cell keeps it, or back: bound to the call's number.
-#[inline]
-fn seal(crc: u64, number: u64) -> u64 {
-    crc ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
 /// The shape that a call's file states.
 pub(super) fn geometry(space: &Space, name: &str) -> Result<(Geometry, Header)> {
     let header = attachment::header(space, Kind::Call, name, ROLE)?;
@@ -103,12 +97,7 @@ impl Desk {
     ) -> Result<Option<(Table, usize)>> {
         // A child would keep the lock on the entry.
         let _no_fork = no_fork();
-        let file = self.attachment.reopen("open", Protection::ReadWrite);
-        let file = file.map_err(|error| match error.kind() {
-            // Whoever opens it has had no handle on it yet.
-            ErrorKind::Removed => self.attachment.failed("open", Errno::NOENT),
-            _ => error,
-        })?;
+        let file = self.attachment.reopen_to_claim()?;
         let (shape, generation) = (self.geometry.table(), self.attachment.generation);
         Table::claim_in(file, shape, entries, generation, label)
             .map_err(|errno| self.attachment.failed("open", errno))
@@ -226,9 +215,7 @@ impl Desk {
         }
         let payload = if len <= INLINE {
             let mut words = [0; INLINE / 8];
-            for (to, word) in words.iter_mut().zip(&cell[HEAD..]).take(len.div_ceil(8)) {
-                *to = word.load(Ordering::Relaxed);
-            }
+            copy_words(&mut words[..len.div_ceil(8)], &cell[HEAD..]);
             Payload::Short { words, len }
         } else {
             let start = self.place(operation, slot, len)?.cast_const();
@@ -331,16 +318,7 @@ impl Desk {
 /// Removes a call: handles on it say `Removed`.
 pub(super) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> {
     let found = geometry(space, name).ok().map(|(geometry, _)| geometry);
-    // One that is damaged has no length that could be right, and is only deleted.
-    let single = found.map_or(
-        Single {
-            kind: Kind::Call,
-            role: ROLE,
-            len: 0,
-            allocated: 0,
-        },
-        |geometry| geometry.file(),
-    );
+    let single = found.map_or(Single::damaged(Kind::Call, ROLE), |found| found.file());
     let wake = |mapping: &Mapping| {
         let Some(geometry) = found else {
             return;

@@ -17,16 +17,12 @@ use crate::hook;
 use crate::object;
 use crate::participants::Table;
 use crate::space::{Kind, Space};
+use crate::spins;
 use crate::sync::Ordering;
 use crate::sys::wait;
 
 /// How often one that stands by looks whether the other server is gone.
 const STANDBY: Duration = Duration::from_millis(5);
-/// How often a wait looks before it sleeps, at most and at first; it learns from how long it took.
-const MAX_SPINS: u32 = 1024;
-const FIRST_SPINS: u32 = 64;
-/// A sleep shorter than this should have been spent looking.
-const SOON: Duration = Duration::from_micros(15);
 pub(super) const SERVE: &str = "serve";
 const REPLY: &str = "reply to";
 /// The code of an error that stands for an answer that could not be handed over.
@@ -129,7 +125,7 @@ impl Server {
         hook::point("serve.begun");
         Ok(Self {
             shared: Arc::new(shared),
-            spins: AtomicU32::new(FIRST_SPINS),
+            spins: AtomicU32::new(spins::FIRST),
         })
     }
 
@@ -221,11 +217,7 @@ impl Server {
         let start = Instant::now();
         let timed_out = wait::wait_low(desk.bell(), ticket, left.min(SLICE));
         let spins = self.spins.load(Ordering::Relaxed);
-        let spins = if start.elapsed() < SOON {
-            (spins * 2).clamp(FIRST_SPINS, MAX_SPINS)
-        } else {
-            spins / 2
-        };
+        let spins = spins::after_sleep(spins, start.elapsed());
         self.spins.store(spins, Ordering::Relaxed);
         if timed_out || looks.is_due() {
             desk.attachment.check_in_place(SERVE)?;

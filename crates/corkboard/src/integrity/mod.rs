@@ -43,6 +43,16 @@ pub fn crc64(bytes: &[u8], previous: u64) -> u64 {
     bulk(bytes, previous)
 }
 
+/// 2^64 divided by the golden ratio: odd, and every number's multiple differs in many bits.
+const SEAL: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// A checksum as it is kept beside what it is of, or back: bound to the number of that, so that no
+/// flipped stamp passes an old value, or an empty slot, for a new one.
+#[inline]
+pub(crate) fn seal(crc: u64, number: u64) -> u64 {
+    crc ^ number.wrapping_mul(SEAL)
+}
+
 /// Copies `from` to `to` and returns its checksum, continued from `previous`. Large memory is
 /// walked once.
 ///

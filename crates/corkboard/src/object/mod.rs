@@ -207,6 +207,16 @@ pub(crate) struct NewFile {
 pub(crate) const CREATED: usize = 0;
 
 impl Single {
+    /// One whose length nobody knows, because its header does not tell: it can only be removed.
+    pub(crate) fn damaged(kind: Kind, role: u64) -> Self {
+        Self {
+            kind,
+            role,
+            len: 0,
+            allocated: 0,
+        }
+    }
+
     /// Opens an existing object.
     pub(crate) fn open(self, space: &Space, name: &str, protection: Protection) -> Result<Opened> {
         name::check("open", name)?;

@@ -50,7 +50,7 @@ impl<'a> Loan<'a> {
                     ),
                     false => (ErrorKind::NoSpace, "no memory for a private buffer"),
                 };
-                return Err(producer.ring().error(kind, SEND, cause));
+                return Err(producer.ring().attachment.error(kind, SEND, cause));
             }
             let place = Place::Private(buffer);
             return Ok(Self { producer, place });

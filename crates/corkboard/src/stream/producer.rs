@@ -8,13 +8,13 @@ use super::layout::*;
 use super::loan::Loan;
 use super::options::Options;
 use super::protocol;
-use super::ring::{Cell, Ring, seal};
+use super::ring::{Cell, Ring};
 use super::{ProducerMode, remove};
 use crate::buffer::Buffer;
 use crate::clock::{Deadline, Looks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
-use crate::integrity::copy_crc64;
+use crate::integrity::{copy_crc64, seal};
 use crate::mutex::{self, Outcome};
 use crate::object::{self, Removal};
 use crate::participants::{Table, lock_byte};
@@ -131,16 +131,22 @@ impl Producer {
     fn open_with(space: &Space, name: &str, options: &Options) -> Result<Self> {
         let ring = Ring::open(space, name, Protection::ReadWrite)?;
         options.check(&ring.geometry, name)?;
-        let failed = |errno| Error::os("open", ring.object(), errno);
+        let failed = |errno| Error::os("open", ring.attachment.object(), errno);
         let (shape, label) = (ring.geometry.table(), options.label_or_program());
         // A child would keep the lock on the entry.
         let no_fork = no_fork();
-        let file = ring.reopen_to_claim()?;
-        let claimed = Table::claim_in(file, shape, 0..PRODUCERS, ring.generation, &label);
+        let file = ring.attachment.reopen_to_claim()?;
+        let claimed = Table::claim_in(
+            file,
+            shape,
+            0..PRODUCERS,
+            ring.attachment.generation,
+            &label,
+        );
         drop(no_fork);
         let Some((table, entry)) = claimed.map_err(failed)? else {
             let cause = format!("all {PRODUCERS} producers' entries are in use; close a producer");
-            return Err(ring.error(ErrorKind::Full, "open", cause));
+            return Err(ring.attachment.error(ErrorKind::Full, "open", cause));
         };
         // Whoever held this entry is dead, for we hold its byte; so is its hold on the mutex.
         mutex::unlock(ring.mutex(), entry);
@@ -169,7 +175,10 @@ impl Producer {
                 "process {} ({}) is alive and has it; end that one, or wait longer",
                 record.pid, record.label
             );
-            return Err(producer.ring.error(ErrorKind::WriterExists, "open", cause));
+            return Err(producer
+                .ring
+                .attachment
+                .error(ErrorKind::WriterExists, "open", cause));
         }
         Ok(producer)
     }
@@ -296,7 +305,7 @@ impl Producer {
     /// Appends what fits into a cell, if there is one and nothing else to do first.
     #[inline]
     fn append_short(&mut self, bytes: &[u8]) -> Option<u64> {
-        if bytes.len() > INLINE || self.next >= self.limit || !self.ring.is_usable() {
+        if bytes.len() > INLINE || self.next >= self.limit || !self.ring.attachment.is_usable() {
             return None;
         }
         let (sequence, ring) = (self.next, &*self.ring);
@@ -358,7 +367,7 @@ impl Producer {
     }
 
     fn check(&self, len: usize) -> Result<()> {
-        self.ring.check_usable(SEND)?;
+        self.ring.attachment.check_usable(SEND)?;
         if len <= self.max_len() {
             return Ok(());
         }
@@ -371,7 +380,7 @@ impl Producer {
             "the record has {len} bytes, the longest is a quarter of the capacity, {}; create the stream with more capacity",
             self.max_len()
         );
-        self.ring.error(ErrorKind::TooLarge, SEND, cause)
+        self.ring.attachment.error(ErrorKind::TooLarge, SEND, cause)
     }
 
     fn has_room(&self, len: usize) -> bool {
@@ -552,7 +561,7 @@ impl Producer {
         // By the clock: a sleep that signals keep interrupting never runs out, and who only tries
         // does not sleep.
         if self.looks.is_due() {
-            self.ring.check_in_place(SEND)?;
+            self.ring.attachment.check_in_place(SEND)?;
             if self.reap()? {
                 return Ok(true);
             }
@@ -614,7 +623,7 @@ impl Producer {
 
     /// Clears the cursors of dead subscribers that hold us up; returns whether there were any.
     fn reap(&self) -> Result<bool> {
-        let failed = |errno| Error::os(SEND, self.ring.object(), errno);
+        let failed = |errno| Error::os(SEND, self.ring.attachment.object(), errno);
         let mut file = None;
         let mut is_any = false;
         for (index, cursor) in self.table.pins().skip(PRODUCERS).enumerate() {
@@ -628,7 +637,10 @@ impl Producer {
                 Some(opened) => opened,
                 None => {
                     let no_fork = no_fork();
-                    &*file.insert((self.ring.reopen(SEND)?, no_fork))
+                    &*file.insert((
+                        self.ring.attachment.reopen(SEND, Protection::ReadWrite)?,
+                        no_fork,
+                    ))
                 }
             };
             let byte = lock_byte(PRODUCERS + index);
@@ -650,7 +662,7 @@ impl Producer {
         let outcome = mutex::lock(ring.mutex(), self.entry, timeout, &|entry, exchange| {
             self.while_dead(entry, exchange)
         })
-        .map_err(|error| error.on(ring.object()))?;
+        .map_err(|error| error.on(ring.attachment.object()))?;
         if let Outcome::HeldBy(holder) = outcome {
             return Ok(Some(holder));
         }
@@ -685,12 +697,12 @@ impl Producer {
 
     /// Runs `exchange` while holding the byte of `entry`, if its holder is dead.
     fn while_dead(&self, entry: usize, exchange: &mut dyn FnMut()) -> Result<bool> {
-        let failed = |errno| Error::os("take over", self.ring.object(), errno);
+        let failed = |errno| Error::os("take over", self.ring.attachment.object(), errno);
         if entry >= PRODUCERS {
             return Err(self.ring.contradictory());
         }
         let no_fork = no_fork();
-        let file = self.ring.reopen(SEND)?;
+        let file = self.ring.attachment.reopen(SEND, Protection::ReadWrite)?;
         let byte = lock_byte(entry);
         if !lock::try_lock(&file, byte).map_err(failed)? {
             return Ok(false);
@@ -725,7 +737,7 @@ fn publish(cell: &Cell, sequence: u64, len: u64, crc: u64, place: u64) {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        if self.ring.generation.is_current() {
+        if self.ring.attachment.generation.is_current() {
             if mutex::owner(self.ring.mutex().load(Ordering::Relaxed)) == Some(self.entry) {
                 self.note_tail();
             }
@@ -738,7 +750,7 @@ impl Drop for Producer {
 impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer")
-            .field("name", &self.ring.name)
+            .field("name", &self.ring.attachment.name)
             .finish_non_exhaustive()
     }
 }

@@ -1,36 +1,25 @@
-//! What every handle on a stream holds: the mapped file, where everything in it is, and the means
-//! to find the file again. No descriptor stays open.
-
-use std::sync::atomic::AtomicBool;
+//! What every handle on a stream holds: the mapped file, and where everything in it is.
 
 use super::layout::*;
 use super::protocol;
 use super::{Integrity, Overflow};
+use crate::attachment::{self, Attachment};
 use crate::error::{Error, ErrorKind, Result};
-use crate::header::{Header, STATE, STATE_LIVE};
+use crate::header::Header;
 use crate::integrity::crc64;
-use crate::object::{self, Identity, Opened, Place, Removal};
+use crate::object::{self, Opened, Removal, Single};
 use crate::space::{Kind, Space};
-use crate::sync::{AtomicU64, Ordering};
-use crate::sys::file::File;
-use crate::sys::map::{Inheritance, Mapping, Protection};
-use crate::sys::process::Generation;
-use crate::sys::{Errno, wait};
+use crate::sync::{AtomicU64, Ordering, copy_words};
+use crate::sys::map::{Mapping, Protection};
+use crate::sys::wait;
 
 /// Sequences and places beyond this are not believed: nobody lives to see them.
 pub(super) const MAX_COUNT: u64 = 1 << 62;
 
 /// One stream, mapped.
 pub(super) struct Ring {
-    pub(super) space: Space,
-    pub(super) name: String,
+    pub(super) attachment: Attachment,
     pub(super) geometry: Geometry,
-    pub(super) generation: Generation,
-    pub(super) protection: Protection,
-    mapping: Mapping,
-    identity: Identity,
-    /// Whether the last look at the stream's path found the file gone.
-    is_deleted: AtomicBool,
     /// The geometry's answers, asked once.
     first_cell: usize,
     cell_mask: u64,
@@ -40,27 +29,11 @@ pub(super) struct Ring {
 /// The words of a cell.
 pub(super) type Cell = [AtomicU64; CELL / 8];
 
-/// A record's checksum as its cell keeps it, or back: bound to the sequence.
-#[inline]
-pub(super) fn seal(crc: u64, sequence: u64) -> u64 {
-    crc ^ sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
-/// Copies words that somebody may be overwriting.
-#[inline]
-pub(super) fn copy_words(to: &mut [u64], from: &[AtomicU64]) {
-    for (to, word) in to.iter_mut().zip(from) {
-        *to = word.load(Ordering::Relaxed);
-    }
-}
-
 /// The shape that a stream's file states.
-fn geometry(space: &Space, name: &str) -> Result<Geometry> {
-    crate::name::check("open", name)?;
-    let object = object::label(Kind::Stream, name);
-    let (_, _, header) = Place::open(space, Kind::Stream, name)?.main_file(Protection::ReadOnly)?;
-    let header = Header::decode(&header, ROLE, "file", &object)?;
-    Geometry::decode(&header, &object)
+fn geometry(space: &Space, name: &str) -> Result<(Geometry, Header)> {
+    let header = attachment::header(space, Kind::Stream, name, ROLE)?;
+    let geometry = Geometry::decode(&header, &object::label(Kind::Stream, name))?;
+    Ok((geometry, header))
 }
 
 /// Opens a stream's file, whose length and header were checked.
@@ -69,92 +42,44 @@ pub(super) fn open(
     name: &str,
     protection: Protection,
 ) -> Result<(Geometry, Opened)> {
-    let geometry = geometry(space, name)?;
-    let opened = geometry.file().open(space, name, protection)?;
-    let object = object::label(Kind::Stream, name);
-    if Geometry::decode(&opened.header, &object)? != geometry {
-        // Removed meanwhile, and made anew.
-        return Err(Error::os("open", object, Errno::NOENT));
-    }
+    let (geometry, header) = geometry(space, name)?;
+    let opened = attachment::open(space, name, geometry.file(), &header, protection)?;
     Ok((geometry, opened))
 }
 
 impl Ring {
     pub(super) fn open(space: &Space, name: &str, protection: Protection) -> Result<Self> {
-        let failed = |errno| Error::os("open", object::label(Kind::Stream, name), errno);
-        let (geometry, Opened { file, facts, .. }) = open(space, name, protection)?;
-        let generation = Generation::current().map_err(failed)?;
-        let single = geometry.file();
-        let mapping = match protection {
-            Protection::ReadWrite => single.map(&file, generation),
-            Protection::ReadOnly => Mapping::new(
-                &file,
-                single.len,
-                protection,
-                Inheritance::Child,
-                generation,
-            ),
-        };
-        let mapping = mapping.map_err(failed)?;
-        // Holes must not make touching it fail.
-        mapping
-            .populate(0, single.len, Protection::ReadOnly)
-            .map_err(failed)?;
+        let (geometry, header) = geometry(space, name)?;
         Ok(Self {
-            space: space.clone(),
-            name: name.to_owned(),
-            geometry,
-            generation,
-            protection,
-            mapping,
-            identity: facts.identity,
-            is_deleted: AtomicBool::new(false),
+            attachment: Attachment::open(space, name, geometry.file(), &header, protection)?,
             first_cell: geometry.first_cell(),
             cell_mask: geometry.cells() as u64 - 1,
             arena: geometry.arena(),
+            geometry,
         })
-    }
-
-    /// Opens the file again; `None` when the stream's name no longer means it.
-    fn find(&self) -> Result<Option<File>> {
-        match open(&self.space, &self.name, Protection::ReadWrite) {
-            Ok((_, opened)) if opened.facts.identity == self.identity => Ok(Some(opened.file)),
-            Ok(_) => Ok(None),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(super) fn reopen(&self, operation: &'static str) -> Result<File> {
-        self.find()?.ok_or_else(|| self.removed(operation))
-    }
-
-    /// As [`reopen`](Self::reopen), while the stream is being opened: then one that is gone is
-    /// absent, and may be made anew.
-    pub(super) fn reopen_to_claim(&self) -> Result<File> {
-        self.find()?
-            .ok_or_else(|| Error::os("open", self.object(), Errno::NOENT))
     }
 
     #[inline]
     pub(super) fn word(&self, offset: usize) -> &AtomicU64 {
-        self.mapping.word(offset)
+        self.attachment.word(offset)
     }
 
     #[inline]
     pub(super) fn words<const N: usize>(&self, offset: usize) -> &[AtomicU64; N] {
-        self.mapping.array(offset)
+        self.attachment.mapping.array(offset)
     }
 
     pub(super) fn mutex(&self) -> &crate::sync::AtomicU32 {
-        self.mapping.half_word(MUTEX)
+        self.attachment.mapping.half_word(MUTEX)
     }
 
     /// The cell in which a record is, or will be.
     #[inline]
     pub(super) fn cell(&self, sequence: u64) -> &Cell {
         let index = (sequence & self.cell_mask) as usize;
-        self.mapping.array(self.first_cell + index * CELL)
+        self.attachment
+            .mapping
+            .array(self.first_cell + index * CELL)
     }
 
     /// Asks the processor for the cell that a record will be written to, without waiting for it.
@@ -163,9 +88,9 @@ impl Ring {
         let start = self.first_cell + (sequence & self.cell_mask) as usize * CELL;
         // The line in which the one before ends was asked for with that.
         if start.is_multiple_of(64) {
-            self.mapping.prefetch_exclusive(start);
+            self.attachment.mapping.prefetch_exclusive(start);
         }
-        self.mapping.prefetch_exclusive(start + CELL - 8);
+        self.attachment.mapping.prefetch_exclusive(start + CELL - 8);
     }
 
     #[inline]
@@ -181,7 +106,7 @@ impl Ring {
     /// The address of `len` bytes of the arena; `None` when they are not inside.
     pub(super) fn payload(&self, place: u64, len: usize) -> Option<*mut u8> {
         let offset = self.payload_offset(place, len)?;
-        Some(self.mapping.bytes(offset, len))
+        Some(self.attachment.mapping.bytes(offset, len))
     }
 
     fn payload_offset(&self, place: u64, len: usize) -> Option<usize> {
@@ -197,7 +122,7 @@ impl Ring {
             return false;
         };
         // The arena is a whole number of words, so the last one is inside.
-        copy_words(to, self.mapping.words(offset, len.div_ceil(8)));
+        copy_words(to, self.attachment.mapping.words(offset, len.div_ceil(8)));
         true
     }
 
@@ -272,86 +197,17 @@ impl Ring {
         Ok((place, place + footprint(len)))
     }
 
-    /// Whether the stream is still live and this process the one that attached.
-    #[inline]
-    pub(super) fn is_usable(&self) -> bool {
-        self.generation.is_current()
-            && self.word(STATE).load(Ordering::Relaxed) == STATE_LIVE
-            && !self.is_deleted.load(Ordering::Relaxed)
-    }
-
-    /// Why the stream is not usable, if it is not.
-    #[inline]
-    pub(super) fn check_usable(&self, operation: &'static str) -> Result<()> {
-        if self.is_usable() {
-            return Ok(());
-        }
-        Err(self.unusable(operation))
-    }
-
-    #[cold]
-    fn unusable(&self, operation: &'static str) -> Error {
-        if self.generation.is_current() {
-            return self.removed(operation);
-        }
-        let cause = "this handle was made before a fork; open the stream anew in the child";
-        self.error(ErrorKind::Forked, operation, cause)
-    }
-
-    /// Whether the file at the stream's path is still the mapped one.
-    pub(super) fn is_in_place(&self) -> bool {
-        let is_in_place = object::is_in_place(&self.space, Kind::Stream, &self.name, self.identity);
-        self.is_deleted.store(!is_in_place, Ordering::Relaxed);
-        is_in_place
-    }
-
-    pub(super) fn check_in_place(&self, operation: &'static str) -> Result<()> {
-        if self.is_in_place() {
-            return Ok(());
-        }
-        Err(self.removed(operation))
-    }
-
-    pub(super) fn object(&self) -> String {
-        object::label(Kind::Stream, &self.name)
-    }
-
-    #[cold]
-    pub(super) fn error(
-        &self,
-        kind: ErrorKind,
-        operation: &'static str,
-        cause: impl Into<String>,
-    ) -> Error {
-        Error::new(kind, operation, self.object(), cause)
-    }
-
-    #[cold]
-    fn removed(&self, operation: &'static str) -> Error {
-        let cause = "it was removed; open it anew";
-        self.error(ErrorKind::Removed, operation, cause)
-    }
-
     #[cold]
     pub(super) fn contradictory(&self) -> Error {
         let cause = "its cells contradict each other; remove it and create it anew";
-        self.error(ErrorKind::Damaged, "use", cause)
+        (self.attachment).error(ErrorKind::Damaged, "use", cause)
     }
 }
 
 /// Removes a stream: handles on it say `Removed`.
 pub(super) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> {
-    let found = geometry(space, name).ok();
-    // One that is damaged has no length that could be right, and is only deleted.
-    let single = found.map_or(
-        crate::object::Single {
-            kind: Kind::Stream,
-            role: ROLE,
-            len: 0,
-            allocated: 0,
-        },
-        |geometry| geometry.file(),
-    );
+    let found = geometry(space, name).ok().map(|(geometry, _)| geometry);
+    let single = found.map_or(Single::damaged(Kind::Stream, ROLE), |found| found.file());
     let wake = |mapping: &Mapping| {
         let Some(geometry) = found else {
             return;

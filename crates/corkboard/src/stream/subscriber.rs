@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::layout::*;
-use super::ring::{MAX_COUNT, Ring, copy_words, seal};
+use super::ring::{MAX_COUNT, Ring};
 use super::{From, protocol, watching};
 use crate::buffer::Buffer;
 use crate::clock::{Deadline, Looks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
+use crate::integrity::seal;
 use crate::object;
 use crate::participants::{Table, program_name};
 use crate::space::Space;
-use crate::sync::{Ordering, fence};
+use crate::spins;
+use crate::sync::{Ordering, copy_words, fence};
 use crate::sys::barrier::{self, Side};
 use crate::sys::map::Protection;
 use crate::sys::process::no_fork;
@@ -23,11 +25,6 @@ use crate::sys::wait;
 use crate::waking;
 use watching::{OBSERVER_SLICE, SLICE};
 
-/// How often a wait looks before it sleeps, at most and at first; it learns from how long it took.
-const MAX_SPINS: u32 = 1024;
-const FIRST_SPINS: u32 = 64;
-/// A sleep shorter than this should have been spent looking.
-const SOON: Duration = Duration::from_micros(15);
 /// Records up to this many bytes are copied, so that their place is free at once.
 const COPIED: usize = 4096;
 pub(super) const RECEIVE: &str = "receive from";
@@ -123,15 +120,15 @@ impl Subscriber {
             ring => ring?,
         };
         let mut table = None;
-        if ring.protection == Protection::ReadWrite {
-            let failed = |errno| Error::os("open", ring.object(), errno);
+        if ring.attachment.protection == Protection::ReadWrite {
+            let failed = |errno| Error::os("open", ring.attachment.object(), errno);
             let shape = ring.geometry.table();
             // A child would keep the lock on the entry.
             let no_fork = no_fork();
-            let file = ring.reopen_to_claim()?;
+            let file = ring.attachment.reopen_to_claim()?;
             let (entries, label) = (PRODUCERS..shape.entries, program_name());
-            table =
-                Table::claim_in(file, shape, entries, ring.generation, &label).map_err(failed)?;
+            table = Table::claim_in(file, shape, entries, ring.attachment.generation, &label)
+                .map_err(failed)?;
             drop(no_fork);
         }
         if table.is_none() && !ring.overwrites() {
@@ -139,7 +136,7 @@ impl Subscriber {
                 "all {} subscribers' entries are in use; close one, or create the stream with more",
                 ring.geometry.max_subscribers
             );
-            return Err(ring.error(ErrorKind::Full, "open", cause));
+            return Err(ring.attachment.error(ErrorKind::Full, "open", cause));
         }
         let mut subscriber = Self {
             table: table.map(|(table, entry)| (Arc::new(table), entry)),
@@ -149,7 +146,7 @@ impl Subscriber {
             is_ended: false,
             held: Held::Copy,
             buffer: Buffer::default(),
-            spins: FIRST_SPINS,
+            spins: spins::FIRST,
             sleeps: 0,
             ring: Arc::new(ring),
         };
@@ -309,7 +306,7 @@ impl Subscriber {
     /// Needs what it has seen no longer.
     #[inline]
     fn advance(&self) {
-        if !self.ring.generation.is_current() {
+        if !self.ring.attachment.generation.is_current() {
             return;
         }
         let Some((table, entry)) = &self.table else {
@@ -344,10 +341,10 @@ impl Subscriber {
     #[inline]
     fn take(&mut self) -> Result<Taken> {
         self.is_ended = false;
-        self.ring.check_usable(RECEIVE)?;
+        self.ring.attachment.check_usable(RECEIVE)?;
         if self.missed > 0 {
             let missed = std::mem::take(&mut self.missed);
-            return Err(Error::lagged(self.ring.object(), missed));
+            return Err(Error::lagged(self.ring.attachment.object(), missed));
         }
         let sequence = self.seen + 1;
         let Self { ring, buffer, .. } = self;
@@ -455,25 +452,31 @@ impl Subscriber {
         };
         self.seen = reclaimed;
         self.advance();
-        Error::lagged(self.ring.object(), missed)
+        Error::lagged(self.ring.attachment.object(), missed)
     }
 
     #[cold]
     fn no_memory(&self, len: usize) -> Error {
         let cause = format!("no memory for a copy of {len} bytes; free some");
-        self.ring.error(ErrorKind::NoSpace, RECEIVE, cause)
+        self.ring
+            .attachment
+            .error(ErrorKind::NoSpace, RECEIVE, cause)
     }
 
     #[cold]
     fn impossible(&self, sequence: u64) -> Error {
         let cause = format!("record {sequence} is impossibly long; remove it and create it anew");
-        self.ring.error(ErrorKind::Damaged, RECEIVE, cause)
+        self.ring
+            .attachment
+            .error(ErrorKind::Damaged, RECEIVE, cause)
     }
 
     #[cold]
     fn corrupt(&self, sequence: u64) -> Error {
         let cause = format!("record {sequence} does not match its checksum; the next ones may");
-        self.ring.error(ErrorKind::Corrupt, RECEIVE, cause)
+        self.ring
+            .attachment
+            .error(ErrorKind::Corrupt, RECEIVE, cause)
     }
 
     #[cold]
@@ -509,7 +512,7 @@ impl Subscriber {
         let is_settled = slice == OBSERVER_SLICE
             || waking::ask_for_fences(self.ring.word(FENCED), barrier::heavy);
         let slice = if is_settled { slice } else { OBSERVER_SLICE };
-        if !self.ring.is_usable() || self.is_ready() {
+        if !self.ring.attachment.is_usable() || self.is_ready() {
             return Ok(());
         }
         hook::point("recv.announced");
@@ -518,14 +521,10 @@ impl Subscriber {
         let start = (self.spins > 0 || self.sleeps.is_multiple_of(16)).then(Instant::now);
         let timed_out = wait::wait_low(stamp, found, left.min(slice));
         if let Some(start) = start {
-            self.spins = if start.elapsed() < SOON {
-                (self.spins * 2).clamp(FIRST_SPINS, MAX_SPINS)
-            } else {
-                self.spins / 2
-            };
+            self.spins = spins::after_sleep(self.spins, start.elapsed());
         }
         if (timed_out || !self.is_ready()) && looks.is_due() {
-            self.ring.check_in_place(RECEIVE)?;
+            self.ring.attachment.check_in_place(RECEIVE)?;
         }
         Ok(())
     }
@@ -533,7 +532,9 @@ impl Subscriber {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        if let (true, Some((table, entry))) = (self.ring.generation.is_current(), &self.table) {
+        if let (true, Some((table, entry))) =
+            (self.ring.attachment.generation.is_current(), &self.table)
+        {
             table.wipe(*entry);
             // A producer may wait for us.
             if self.ring.word(WANTED).load(Ordering::Relaxed) != 0 {
@@ -546,7 +547,7 @@ impl Drop for Subscriber {
 impl fmt::Debug for Subscriber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscriber")
-            .field("name", &self.ring.name)
+            .field("name", &self.ring.attachment.name)
             .field("seen", &self.seen)
             .finish_non_exhaustive()
     }

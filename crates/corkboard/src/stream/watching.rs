@@ -24,7 +24,7 @@ pub(super) const OBSERVER_SLICE: Duration = Duration::from_millis(2);
 /// Says that somebody who has seen this record may sleep, if it may write there; for how long at
 /// most. A fence and another look must follow.
 pub(super) fn announce(ring: &Ring, seen: u64) -> Duration {
-    if ring.protection == Protection::ReadOnly {
+    if ring.attachment.protection == Protection::ReadOnly {
         return OBSERVER_SLICE;
     }
     waking::announce(ring.word(WAITING), seen as u32);
@@ -82,11 +82,11 @@ impl Sleeper for Watching {
     }
 
     fn is_gone(&self) -> bool {
-        !self.ring.is_usable()
+        !self.ring.attachment.is_usable()
     }
 
     fn is_in_place(&self) -> bool {
-        self.ring.is_in_place()
+        self.ring.attachment.is_in_place()
     }
 }
 
@@ -94,7 +94,7 @@ impl Waitable for Subscriber {}
 
 impl sealed::Waitable for Subscriber {
     fn is_ready(&mut self) -> Result<bool> {
-        self.ring().check_usable(RECEIVE)?;
+        self.ring().attachment.check_usable(RECEIVE)?;
         Ok(Subscriber::is_ready(self))
     }
 
@@ -107,7 +107,7 @@ impl sealed::Waitable for Subscriber {
     }
 
     fn check_in_place(&self) -> Result<()> {
-        self.ring().check_in_place(RECEIVE)
+        self.ring().attachment.check_in_place(RECEIVE)
     }
 }
 
@@ -121,7 +121,7 @@ impl Subscriber {
     /// # If a process dies
     /// *Recovers*, as [`recv`](Self::recv).
     pub fn notifier(&self) -> Result<Notifier> {
-        self.ring().check_usable(RECEIVE)?;
+        self.ring().attachment.check_usable(RECEIVE)?;
         Notifier::new(self)
     }
 
