@@ -429,6 +429,20 @@ fn a_removed_call_says_so_to_everybody() {
 }
 
 #[test]
+fn a_handle_does_not_take_what_was_made_in_its_place_for_damage() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let options = Options::new();
+    let first = Server::create(&space, "c", options.clone().capacity(1000)).unwrap();
+    let client = Client::open(&space, "c").unwrap();
+    space.remove(Kind::Call, "c").unwrap();
+    let _second = Server::create(&space, "c", options.capacity(5000)).unwrap();
+    let error = client.is_served().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Removed, "{error}");
+    drop(first);
+}
+
+#[test]
 fn options_must_match_what_is_there() {
     let scratch = Scratch::new();
     let space = scratch.space();
