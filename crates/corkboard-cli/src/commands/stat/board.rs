@@ -1,10 +1,8 @@
 use corkboard::board::{Participant, Stat, Timestamp, WriterMode};
 use serde::Serialize;
 
-#[cfg(unix)]
-use super::owner;
-use super::{ago, bytes, facts, instance, integrity, octal};
-use crate::output::{Align, Table, or_dash, rfc3339, time};
+use super::{ago, bytes, facts, instance, integrity, octal, owner, table};
+use crate::output::{Align, or_dash, rfc3339, time};
 
 /// The JSON form.
 #[derive(Serialize)]
@@ -109,10 +107,6 @@ pub fn render(name: &str, stat: &Stat) -> String {
         format!("{}, {size} bytes, aligned to {align}", of.name)
     });
     let slots = format!("{}, for {} readers", stat.slots, stat.max_readers);
-    #[cfg(unix)]
-    let owner = owner(stat.owner_uid, stat.owner_gid, stat.data_mode, "data mode");
-    #[cfg(windows)]
-    let owner = format!("{} {}", "data mode", octal(stat.data_mode));
     let known = [
         ("sequence", stat.sequence.to_string()),
         ("size", or_dash(stat.len.map(|len| bytes(len as u64)))),
@@ -124,7 +118,7 @@ pub fn render(name: &str, stat: &Stat) -> String {
         ("value type", or_dash(value_type)),
         ("slots", slots),
         ("memory", bytes(stat.allocated_bytes)),
-        ("owner", owner),
+        ("owner", owner!(stat, stat.data_mode, "data mode")),
         ("created", or_dash(rfc3339(stat.created_at))),
         ("instance", instance(stat.instance)),
     ];
@@ -147,34 +141,31 @@ pub fn render(name: &str, stat: &Stat) -> String {
 }
 
 fn participants(what: &str, all: &[Participant]) -> String {
-    if all.is_empty() {
-        return format!("\n{what}: none\n");
-    }
-    let mut table = Table::new(&[
+    let columns = [
         ("ENTRY", Align::Right),
         ("PID", Align::Right),
         ("STATE", Align::Left),
         ("SLOT", Align::Right),
         ("SINCE", Align::Left),
         ("LABEL", Align::Left),
-    ]);
-    for participant in all {
+    ];
+    let row = |participant: &Participant| {
         let state = match (participant.is_alive, participant.is_publishing) {
             (true, true) => "has the turn",
             (true, false) => "alive",
             (false, _) => "dead",
         };
         let since = participant.since.and_then(ago);
-        table.row(vec![
+        vec![
             participant.entry.to_string(),
             participant.pid.to_string(),
             state.into(),
             or_dash(participant.pinned_slot.map(|slot| slot.to_string())),
             or_dash(since),
             participant.label.clone(),
-        ]);
-    }
-    format!("\n{what}:\n{}", table.render())
+        ]
+    };
+    table(what, &columns, all.iter().map(row))
 }
 
 fn timestamp(timestamp: Timestamp) -> &'static str {

@@ -1,11 +1,9 @@
 use corkboard::call::{Caller, Stat};
 use serde::Serialize;
 
-#[cfg(unix)]
-use super::owner;
-use super::{ago, bytes, facts, instance, integrity, octal};
+use super::{ago, bytes, counted_rate, facts, instance, integrity, octal, owner, state, table};
 use crate::object::{Rate, pending};
-use crate::output::{Align, Table, or_dash, rate, rfc3339, time};
+use crate::output::{Align, or_dash, rfc3339};
 
 /// The JSON form.
 #[derive(Serialize)]
@@ -99,58 +97,48 @@ pub fn json<'a>(name: &'a str, stat: &'a Stat, rate: Option<Rate>) -> Json<'a> {
 }
 
 pub fn render(name: &str, stat: &Stat, counted: Option<Rate>) -> String {
-    let rate = counted
-        .map(|Rate { per_second, over }| format!("{} over {}", rate(per_second), time(over)));
-    let clients = format!(
+    let most = format!(
         "{} at most, {} calls each",
         stat.max_clients, stat.calls_per_client
     );
-    #[cfg(unix)]
-    let owner = owner(stat.owner_uid, stat.owner_gid, stat.mode, "mode");
-    #[cfg(windows)]
-    let owner = format!("{} {}", "mode", octal(stat.mode));
     let known = [
         ("answered", stat.answered.to_string()),
-        ("rate", or_dash(rate)),
+        ("rate", or_dash(counted.map(counted_rate))),
         ("pending", pending(stat).to_string()),
         ("capacity", bytes(stat.capacity as u64)),
         ("servers", format!("{} so far", stat.servers)),
-        ("clients", clients),
+        ("clients", most),
         ("integrity", integrity(stat.integrity).into()),
         ("memory", bytes(stat.allocated_bytes)),
-        ("owner", owner),
+        ("owner", owner!(stat, stat.mode, "mode")),
         ("created", or_dash(rfc3339(stat.created_at))),
         ("instance", instance(stat.instance)),
     ];
-    facts("call", name, &known) + &server(stat.server.as_ref()) + &clients_table(&stat.clients)
+    facts("call", name, &known) + &server(stat.server.as_ref()) + &clients(&stat.clients)
 }
 
 fn server(server: Option<&Caller>) -> String {
-    let Some(server) = server else {
-        return "\nserver: none\n".into();
-    };
-    let mut table = Table::new(&[
+    let columns = [
         ("PID", Align::Right),
         ("STATE", Align::Left),
         ("TAKEN", Align::Right),
         ("SINCE", Align::Left),
         ("LABEL", Align::Left),
-    ]);
-    table.row(vec![
-        server.pid.to_string(),
-        state(server).into(),
-        server.taken.to_string(),
-        or_dash(server.since.and_then(ago)),
-        server.label.clone(),
-    ]);
-    format!("\nserver:\n{}", table.render())
+    ];
+    let row = |server: &Caller| {
+        vec![
+            server.pid.to_string(),
+            state(server.is_alive).into(),
+            server.taken.to_string(),
+            or_dash(server.since.and_then(ago)),
+            server.label.clone(),
+        ]
+    };
+    table("server", &columns, server.into_iter().map(row))
 }
 
-fn clients_table(all: &[Caller]) -> String {
-    if all.is_empty() {
-        return "\nclients: none\n".into();
-    }
-    let mut table = Table::new(&[
+fn clients(all: &[Caller]) -> String {
+    let columns = [
         ("ENTRY", Align::Right),
         ("PID", Align::Right),
         ("STATE", Align::Left),
@@ -158,24 +146,17 @@ fn clients_table(all: &[Caller]) -> String {
         ("TAKEN", Align::Right),
         ("SINCE", Align::Left),
         ("LABEL", Align::Left),
-    ]);
-    for client in all {
-        table.row(vec![
+    ];
+    let row = |client: &Caller| {
+        vec![
             client.entry.to_string(),
             client.pid.to_string(),
-            state(client).into(),
+            state(client.is_alive).into(),
             client.pending.to_string(),
             client.taken.to_string(),
             or_dash(client.since.and_then(ago)),
             client.label.clone(),
-        ]);
-    }
-    format!("\nclients:\n{}", table.render())
-}
-
-fn state(caller: &Caller) -> &'static str {
-    match caller.is_alive {
-        true => "alive",
-        false => "dead",
-    }
+        ]
+    };
+    table("clients", &columns, all.iter().map(row))
 }

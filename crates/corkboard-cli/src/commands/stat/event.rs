@@ -1,9 +1,7 @@
 use corkboard::event::Stat;
 use serde::Serialize;
 
-#[cfg(unix)]
-use super::owner;
-use super::{facts, instance, octal};
+use super::{facts, instance, octal, owner};
 use crate::object::{event_reset, event_state};
 use crate::output::{or_dash, rfc3339};
 
@@ -44,15 +42,11 @@ pub fn json<'a>(name: &'a str, stat: &Stat) -> Json<'a> {
 }
 
 pub fn render(name: &str, stat: &Stat) -> String {
-    #[cfg(unix)]
-    let owner = owner(stat.owner_uid, stat.owner_gid, stat.mode, "mode");
-    #[cfg(windows)]
-    let owner = format!("{} {}", "mode", octal(stat.mode));
     let known = [
         ("state", event_state(stat).into()),
         ("reset", event_reset(stat.reset).into()),
         ("times set", stat.sets.to_string()),
-        ("owner", owner),
+        ("owner", owner!(stat, stat.mode, "mode")),
         ("created", or_dash(rfc3339(stat.created_at))),
         ("instance", instance(stat.instance)),
     ];

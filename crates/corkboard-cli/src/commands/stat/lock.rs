@@ -1,11 +1,9 @@
 use corkboard::lock::{Handle, Hold, Stat};
 use serde::Serialize;
 
-#[cfg(unix)]
-use super::owner;
-use super::{ago, facts, instance, octal};
+use super::{ago, facts, instance, octal, owner, table};
 use crate::object::lock_state;
-use crate::output::{Align, Table, or_dash, rfc3339};
+use crate::output::{Align, or_dash, rfc3339};
 
 /// The JSON form.
 #[derive(Serialize)]
@@ -73,13 +71,9 @@ pub fn render(name: &str, stat: &Stat) -> String {
         true => ", a writer waits",
         false => "",
     };
-    #[cfg(unix)]
-    let owner = owner(stat.owner_uid, stat.owner_gid, stat.mode, "mode");
-    #[cfg(windows)]
-    let owner = format!("{} {}", "mode", octal(stat.mode));
     let known = [
         ("state", format!("{}{waits}", lock_state(stat.state))),
-        ("owner", owner),
+        ("owner", owner!(stat, stat.mode, "mode")),
         ("created", or_dash(rfc3339(stat.created_at))),
         ("instance", instance(stat.instance)),
     ];
@@ -87,28 +81,25 @@ pub fn render(name: &str, stat: &Stat) -> String {
 }
 
 fn handles(all: &[Handle]) -> String {
-    if all.is_empty() {
-        return "\nhandles: none\n".into();
-    }
-    let mut table = Table::new(&[
+    let columns = [
         ("ENTRY", Align::Right),
         ("PID", Align::Right),
         ("STATE", Align::Left),
         ("SINCE", Align::Left),
         ("OPENED", Align::Left),
         ("LABEL", Align::Left),
-    ]);
-    for handle in all {
-        table.row(vec![
+    ];
+    let row = |handle: &Handle| {
+        vec![
             handle.entry.to_string(),
             handle.pid.to_string(),
             does(handle).into(),
             or_dash(handle.since.and_then(ago)),
             or_dash(handle.opened_at.and_then(ago)),
             handle.label.clone(),
-        ]);
-    }
-    format!("\nhandles:\n{}", table.render())
+        ]
+    };
+    table("handles", &columns, all.iter().map(row))
 }
 
 fn does(handle: &Handle) -> &'static str {

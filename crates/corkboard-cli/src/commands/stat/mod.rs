@@ -14,7 +14,7 @@ use corkboard::{ErrorKind, Space};
 use super::{RATE, parse_duration};
 use crate::exit::Outcome;
 use crate::object::{Count, Object, ObjectKind, Rate, absent, kind_of};
-use crate::output::{harmless, print_json, print_styled, size, time};
+use crate::output::{Align, Table, harmless, print_json, print_styled, rate, size, time};
 
 /// Tell everything about an object: its state, its files, and who is attached.
 ///
@@ -103,9 +103,42 @@ fn facts(kind: &str, name: &str, facts: &[(&str, String)]) -> String {
     text
 }
 
-#[cfg(unix)]
-fn owner(uid: u32, gid: u32, mode: u32, file: &str) -> String {
-    format!("uid {uid}, gid {gid}, {file} {}", octal(mode))
+/// Whose an object is, and its mode, by what the file with that mode is called: of any kind's `Stat`.
+macro_rules! owner {
+    ($stat:expr, $mode:expr, $file:literal) => {{
+        let mode = format!("{} {}", $file, octal($mode));
+        #[cfg(unix)]
+        let mode = format!("uid {}, gid {}, {mode}", $stat.owner_uid, $stat.owner_gid);
+        mode
+    }};
+}
+use owner;
+
+/// Those who are attached, a line each.
+fn table(
+    what: &str,
+    columns: &[(&'static str, Align)],
+    rows: impl ExactSizeIterator<Item = Vec<String>>,
+) -> String {
+    if rows.len() == 0 {
+        return format!("\n{what}: none\n");
+    }
+    let mut table = Table::new(columns);
+    for row in rows {
+        table.row(row);
+    }
+    format!("\n{what}:\n{}", table.render())
+}
+
+fn state(is_alive: bool) -> &'static str {
+    match is_alive {
+        true => "alive",
+        false => "dead",
+    }
+}
+
+fn counted_rate(Rate { per_second, over }: Rate) -> String {
+    format!("{} over {}", rate(per_second), time(over))
 }
 
 fn octal(mode: u32) -> String {

@@ -1,11 +1,9 @@
 use corkboard::stream::{Overflow, Participant, ProducerMode, Stat};
 use serde::Serialize;
 
-#[cfg(unix)]
-use super::owner;
-use super::{ago, bytes, facts, instance, integrity, octal};
+use super::{ago, bytes, counted_rate, facts, instance, integrity, octal, owner, state, table};
 use crate::object::{Rate, lag};
-use crate::output::{Align, Table, or_dash, rate, rfc3339, time};
+use crate::output::{Align, or_dash, rfc3339};
 
 /// The JSON form.
 #[derive(Serialize)]
@@ -113,17 +111,11 @@ pub fn render(name: &str, stat: &Stat, counted: Option<Rate>) -> String {
         true => format!("{}, an end mark", stat.sequence),
         false => stat.sequence.to_string(),
     };
-    let rate = counted
-        .map(|Rate { per_second, over }| format!("{} over {}", rate(per_second), time(over)));
     let records = format!(
         "{}, {} records",
         bytes(stat.capacity as u64),
         stat.max_records
     );
-    #[cfg(unix)]
-    let owner = owner(stat.owner_uid, stat.owner_gid, stat.mode, "mode");
-    #[cfg(windows)]
-    let owner = format!("{} {}", "mode", octal(stat.mode));
     let known = [
         ("sequence", newest),
         (
@@ -133,13 +125,13 @@ pub fn render(name: &str, stat: &Stat, counted: Option<Rate>) -> String {
         ("size", or_dash(stat.len.map(|len| bytes(len as u64)))),
         ("capacity", records),
         ("longest", bytes(stat.max_len as u64)),
-        ("rate", or_dash(rate)),
+        ("rate", or_dash(counted.map(counted_rate))),
         ("when full", overflow(stat.overflow).into()),
         ("integrity", integrity(stat.integrity).into()),
         ("producers", producer_mode(stat.producer_mode).into()),
         ("subscribers", format!("{} at most", stat.max_subscribers)),
         ("memory", bytes(stat.allocated_bytes)),
-        ("owner", owner),
+        ("owner", owner!(stat, stat.mode, "mode")),
         ("created", or_dash(rfc3339(stat.created_at))),
         ("instance", instance(stat.instance)),
     ];
@@ -147,37 +139,31 @@ pub fn render(name: &str, stat: &Stat, counted: Option<Rate>) -> String {
 }
 
 fn producers(all: &[Participant]) -> String {
-    if all.is_empty() {
-        return "\nproducers: none\n".into();
-    }
-    let mut table = Table::new(&[
+    let columns = [
         ("ENTRY", Align::Right),
         ("PID", Align::Right),
         ("STATE", Align::Left),
         ("SINCE", Align::Left),
         ("LABEL", Align::Left),
-    ]);
-    for producer in all {
+    ];
+    let row = |producer: &Participant| {
         let state = match producer.has_turn {
             true => "has the turn",
-            false => state(producer),
+            false => state(producer.is_alive),
         };
-        table.row(vec![
+        vec![
             producer.entry.to_string(),
             producer.pid.to_string(),
             state.into(),
             or_dash(producer.since.and_then(ago)),
             producer.label.clone(),
-        ]);
-    }
-    format!("\nproducers:\n{}", table.render())
+        ]
+    };
+    table("producers", &columns, all.iter().map(row))
 }
 
 fn subscribers(all: &[Participant]) -> String {
-    if all.is_empty() {
-        return "\nsubscribers: none\n".into();
-    }
-    let mut table = Table::new(&[
+    let columns = [
         ("ENTRY", Align::Right),
         ("PID", Align::Right),
         ("STATE", Align::Left),
@@ -185,27 +171,20 @@ fn subscribers(all: &[Participant]) -> String {
         ("LAG", Align::Right),
         ("SINCE", Align::Left),
         ("LABEL", Align::Left),
-    ]);
-    for subscriber in all {
+    ];
+    let row = |subscriber: &Participant| {
         let number = |number: Option<u64>| or_dash(number.map(|number| number.to_string()));
-        table.row(vec![
+        vec![
             subscriber.entry.to_string(),
             subscriber.pid.to_string(),
-            state(subscriber).into(),
+            state(subscriber.is_alive).into(),
             number(subscriber.position),
             number(subscriber.lag),
             or_dash(subscriber.since.and_then(ago)),
             subscriber.label.clone(),
-        ]);
-    }
-    format!("\nsubscribers:\n{}", table.render())
-}
-
-fn state(participant: &Participant) -> &'static str {
-    match participant.is_alive {
-        true => "alive",
-        false => "dead",
-    }
+        ]
+    };
+    table("subscribers", &columns, all.iter().map(row))
 }
 
 fn overflow(overflow: Overflow) -> &'static str {
