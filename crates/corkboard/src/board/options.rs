@@ -1,6 +1,5 @@
 //! How to create or open a board.
 
-use std::fmt::Debug;
 use std::time::Duration;
 
 use super::files::{Files, object};
@@ -9,8 +8,9 @@ use super::typed::TypeOf;
 use super::{Access, Integrity, Reader, Timestamp, Writer, WriterMode};
 use crate::clock::wall_ns;
 use crate::error::{Error, ErrorKind, Result};
+use crate::object::Adoption;
 use crate::participants::program_name;
-use crate::space::Space;
+use crate::space::{Kind, Space};
 use crate::sys::random;
 
 /// How to create or open a board.
@@ -189,16 +189,6 @@ impl Options {
     /// Whether an existing board has what is set here.
     pub(super) fn check(&self, files: &Files, name: &str) -> Result<()> {
         let geometry = &files.geometry;
-        fn differs<T: PartialEq + Debug>(
-            what: &str,
-            wanted: Option<T>,
-            found: T,
-        ) -> Option<String> {
-            let wanted = wanted.filter(|wanted| *wanted != found)?;
-            Some(format!(
-                "it has {what} {found:?}, not {wanted:?}; leave that unset to adopt it, or remove the board"
-            ))
-        }
         if let Some(of) = self.value_type {
             of.check_geometry(geometry, name)?;
         }
@@ -207,21 +197,14 @@ impl Options {
         // Whoever may write may read.
         let writers = self.writers.unwrap_or(found_writers);
         let readers = self.readers.map(|readers| readers.max(writers));
-        let cause = differs("capacity", self.capacity, geometry.capacity)
-            .or_else(|| differs("max_readers", self.max_readers, geometry.max_readers))
-            .or_else(|| differs("integrity", self.integrity, geometry.integrity))
-            .or_else(|| differs("timestamp", self.timestamp, geometry.timestamp))
-            .or_else(|| differs("writer_mode", self.writer_mode, geometry.writer_mode))
-            .or_else(|| differs("writers", self.writers, found_writers))
-            .or_else(|| differs("readers", readers, found_readers));
-        match cause {
-            None => Ok(()),
-            Some(cause) => Err(Error::new(
-                ErrorKind::Incompatible,
-                "open",
-                object(name),
-                cause,
-            )),
-        }
+        Adoption::of(Kind::Board)
+            .compare("capacity", self.capacity, geometry.capacity)
+            .compare("max_readers", self.max_readers, geometry.max_readers)
+            .compare("integrity", self.integrity, geometry.integrity)
+            .compare("timestamp", self.timestamp, geometry.timestamp)
+            .compare("writer_mode", self.writer_mode, geometry.writer_mode)
+            .compare("writers", self.writers, found_writers)
+            .compare("readers", readers, found_readers)
+            .check(name)
     }
 }

@@ -1,12 +1,11 @@
 //! How to create or open a call.
 
-use std::fmt::Debug;
 use std::time::Duration;
 
 use super::layout::{BITS, Geometry};
 use super::{Access, Integrity};
 use crate::error::{Error, ErrorKind, Result};
-use crate::object;
+use crate::object::{self, Adoption};
 use crate::participants::program_name;
 use crate::space::Kind;
 
@@ -101,28 +100,13 @@ impl Options {
 
     /// Whether an existing call has what is set here.
     pub(super) fn check(&self, found: &Geometry, name: &str) -> Result<()> {
-        fn differs<T: PartialEq + Debug>(
-            what: &str,
-            wanted: Option<T>,
-            found: T,
-        ) -> Option<String> {
-            let wanted = wanted.filter(|wanted| *wanted != found)?;
-            Some(format!(
-                "it has {what} {found:?}, not {wanted:?}; leave that unset to adopt it, or remove the call"
-            ))
-        }
         let calls = self.calls_per_client.map(rounded);
-        let cause = differs("capacity", self.capacity, found.capacity)
-            .or_else(|| differs("max_clients", self.max_clients, found.max_clients))
-            .or_else(|| differs("calls_per_client", calls, found.calls))
-            .or_else(|| differs("integrity", self.integrity, found.integrity));
-        match cause {
-            None => Ok(()),
-            Some(cause) => {
-                let object = object::label(Kind::Call, name);
-                Err(Error::new(ErrorKind::Incompatible, "open", object, cause))
-            }
-        }
+        Adoption::of(Kind::Call)
+            .compare("capacity", self.capacity, found.capacity)
+            .compare("max_clients", self.max_clients, found.max_clients)
+            .compare("calls_per_client", calls, found.calls)
+            .compare("integrity", self.integrity, found.integrity)
+            .check(name)
     }
 }
 

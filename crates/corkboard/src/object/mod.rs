@@ -13,6 +13,8 @@ mod windows;
 
 use std::time::Duration;
 
+use std::fmt::Debug;
+
 use crate::clock::{Deadline, wall_ns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{HEADER_LEN, Header, STATE, STATE_LIVE, STATE_REMOVED};
@@ -112,6 +114,45 @@ pub(crate) fn is_marked_removed(space: &Space, kind: Kind, name: &str) -> bool {
         Ok(state[0])
     };
     state().is_ok_and(|state| state == STATE_REMOVED)
+}
+
+/// Compares what options set with what an existing object has.
+pub(crate) struct Adoption {
+    kind: Kind,
+    /// The first that differs.
+    difference: Option<String>,
+}
+
+impl Adoption {
+    pub(crate) fn of(kind: Kind) -> Self {
+        let difference = None;
+        Self { kind, difference }
+    }
+
+    /// One option: what is left unset adopts what there is.
+    pub(crate) fn compare<T: PartialEq + Debug>(
+        mut self,
+        what: &str,
+        wanted: Option<T>,
+        found: T,
+    ) -> Self {
+        let differs = wanted.filter(|wanted| *wanted != found);
+        if let (None, Some(wanted)) = (&self.difference, differs) {
+            self.difference = Some(format!(
+                "it has {what} {found:?}, not {wanted:?}; leave that unset to adopt it, or remove the {}",
+                self.kind
+            ));
+        }
+        self
+    }
+
+    pub(crate) fn check(self, name: &str) -> Result<()> {
+        let Some(cause) = self.difference else {
+            return Ok(());
+        };
+        let object = label(self.kind, name);
+        Err(Error::new(ErrorKind::Incompatible, "open", object, cause))
+    }
 }
 
 /// Tries again while somebody else creates or removes the object at the same time.

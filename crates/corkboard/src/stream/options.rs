@@ -1,12 +1,11 @@
 //! How to create or open a stream.
 
-use std::fmt::Debug;
 use std::time::Duration;
 
 use super::layout::{Geometry, MAX_SUBSCRIBERS};
 use super::{Access, Integrity, Overflow, Producer, ProducerMode};
 use crate::error::{Error, ErrorKind, Result};
-use crate::object;
+use crate::object::{self, Adoption};
 use crate::participants::program_name;
 use crate::space::{Kind, Space};
 
@@ -133,34 +132,17 @@ impl Options {
 
     /// Whether an existing stream has what is set here.
     pub(super) fn check(&self, found: &Geometry, name: &str) -> Result<()> {
-        fn differs<T: PartialEq + Debug>(
-            what: &str,
-            wanted: Option<T>,
-            found: T,
-        ) -> Option<String> {
-            let wanted = wanted.filter(|wanted| *wanted != found)?;
-            Some(format!(
-                "it has {what} {found:?}, not {wanted:?}; leave that unset to adopt it, or remove the stream"
-            ))
-        }
         let capacity = self.capacity.map(Geometry::rounded);
-        let cause = differs("capacity", capacity, found.capacity)
-            .or_else(|| {
-                differs(
-                    "max_subscribers",
-                    self.max_subscribers,
-                    found.max_subscribers,
-                )
-            })
-            .or_else(|| differs("overflow", self.overflow, found.overflow))
-            .or_else(|| differs("integrity", self.integrity, found.integrity))
-            .or_else(|| differs("producer_mode", self.mode, found.mode));
-        match cause {
-            None => Ok(()),
-            Some(cause) => {
-                let object = object::label(Kind::Stream, name);
-                Err(Error::new(ErrorKind::Incompatible, "open", object, cause))
-            }
-        }
+        Adoption::of(Kind::Stream)
+            .compare("capacity", capacity, found.capacity)
+            .compare(
+                "max_subscribers",
+                self.max_subscribers,
+                found.max_subscribers,
+            )
+            .compare("overflow", self.overflow, found.overflow)
+            .compare("integrity", self.integrity, found.integrity)
+            .compare("producer_mode", self.mode, found.mode)
+            .check(name)
     }
 }
