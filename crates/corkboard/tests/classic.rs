@@ -293,6 +293,38 @@ fn two_blocks_of_one_name_are_told_apart_by_who_asks() {
 }
 
 #[test]
+fn a_block_that_is_being_made_is_not_taken_for_one_of_another_dialect() {
+    const ROUNDS: u32 = 300;
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let is_over = AtomicBool::new(false);
+    let (mut found, mut absent) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                drop(write_new(&space, Dialect::Seed, 64, b"value"));
+                classic::remove(&space, NAME, Dialect::Seed).unwrap();
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        while !is_over.load(Ordering::Relaxed) {
+            match classic::recognise(&space, NAME) {
+                Ok(dialect) => {
+                    assert_eq!(dialect, Dialect::Seed);
+                    found += 1;
+                }
+                Err(error) => {
+                    let kinds = [ErrorKind::NotFound, ErrorKind::Removed];
+                    assert!(kinds.contains(&error.kind()), "{error}");
+                    absent += 1;
+                }
+            }
+        }
+    });
+    assert!(found > 0 && absent > 0, "{found} {absent}");
+}
+
+#[test]
 fn padding_of_any_value_is_no_concern_of_ours() {
     for padding in [0, 2, -1, i32::MIN, 0x7777_7777] {
         let scratch = Scratch::new();

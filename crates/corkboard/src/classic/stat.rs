@@ -11,6 +11,8 @@ use crate::space::Space;
 
 /// How long to wait for the lock before the content is called unknown.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often to look at the marks of a block whose header changes meanwhile.
+const GUESSES: u32 = 8;
 
 /// A block at one moment.
 #[derive(Clone, Debug)]
@@ -116,11 +118,18 @@ pub fn recognise(space: &Space, name: &str) -> Result<Dialect> {
         }
         (false, true) => Ok(Dialect::Current),
         (true, false) => {
-            let dialect = Handle::attach(space, older, Mode::Read)?
-                .header()?
-                .dialect();
-            Handle::open(space, target(dialect)?, Mode::Read)?;
-            Ok(dialect)
+            let mut guesses = 1;
+            loop {
+                let header = Handle::attach(space, older.clone(), Mode::Read)?.header()?;
+                let dialect = header.dialect();
+                match Handle::open(space, target(dialect)?, Mode::Read) {
+                    // Its header was being written when we looked at its marks.
+                    Err(error) if error.kind() == ErrorKind::Incompatible && guesses < GUESSES => {
+                        guesses += 1;
+                    }
+                    outcome => return outcome.map(|_| dialect),
+                }
+            }
         }
     }
 }
