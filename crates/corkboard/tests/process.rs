@@ -293,13 +293,11 @@ fn neither_a_forked_child_nor_closed_descriptors_change_who_is_alive() {
     unsafe { libc::kill(child, libc::SIGKILL) };
 }
 
+/// Forks again and again while `work` runs. The children live on until it is done.
 #[cfg(target_os = "linux")]
-#[test]
-fn boards_made_while_others_fork_belong_to_nobody_who_was_forked() {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    let scratch = Scratch::new();
-    let space = scratch.space();
-    let is_over = AtomicBool::new(false);
+fn while_others_fork(work: impl FnOnce()) {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    let (is_over, forks) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
         let forker = scope.spawn(|| {
             let mut children = Vec::new();
@@ -320,6 +318,7 @@ fn boards_made_while_others_fork_belong_to_nobody_who_was_forked() {
                     }
                 }
                 children.push(child);
+                forks.fetch_add(1, Ordering::Relaxed);
             }
             children
         });
@@ -331,20 +330,8 @@ fn boards_made_while_others_fork_belong_to_nobody_who_was_forked() {
             }
         }
         let over = Over(&is_over);
-        let options = Options::new().capacity(5000);
-        for _ in 0..300 {
-            drop(options.writer(&space, "x").unwrap());
-            let reader = Reader::open(&space, "x").unwrap();
-            // A child on its way to another program has copies for a moment.
-            common::until(|| !reader.writer_alive());
-            drop(reader);
-            common::until(|| {
-                let stat = board::stat(&space, "x").unwrap();
-                let all = stat.readers.iter().chain(&stat.writers).flatten();
-                all.count() == 0
-            });
-            space.remove(Kind::Board, "x").unwrap();
-        }
+        common::until(|| forks.load(Ordering::Relaxed) >= 3);
+        work();
         drop(over);
         for child in forker.join().unwrap() {
             // SAFETY: children that this test started.
@@ -354,4 +341,66 @@ fn boards_made_while_others_fork_belong_to_nobody_who_was_forked() {
             }
         }
     });
+}
+
+/// Makes, leaves and removes a board, so many times.
+#[cfg(target_os = "linux")]
+fn belongs_to_nobody_who_was_forked(space: &Space, name: &str, rounds: u32) {
+    let options = Options::new().capacity(5000);
+    for _ in 0..rounds {
+        drop(options.writer(space, name).unwrap());
+        let reader = Reader::open(space, name).unwrap();
+        // A child on its way to another program has copies for a moment.
+        common::until(|| !reader.writer_alive());
+        drop(reader);
+        common::until(|| {
+            let stat = board::stat(space, name).unwrap();
+            let all = stat.readers.iter().chain(&stat.writers).flatten();
+            all.count() == 0
+        });
+        space.remove(Kind::Board, name).unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn boards_made_while_others_fork_belong_to_nobody_who_was_forked() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    while_others_fork(|| belongs_to_nobody_who_was_forked(&space, "x", 300));
+}
+
+/// Not a test of its own: threads of a process that is forking begin to use boards at once.
+#[cfg(target_os = "linux")]
+#[test]
+fn child_begins_while_others_fork() {
+    let Ok(directory) = std::env::var("CORKBOARD_TEST_BEGINNER") else {
+        return;
+    };
+    while_others_fork(|| {
+        std::thread::scope(|scope| {
+            for name in ["a", "b", "c", "d"] {
+                let directory = &directory;
+                scope.spawn(move || {
+                    let space = Space::at(directory).unwrap();
+                    belongs_to_nobody_who_was_forked(&space, name, 10);
+                });
+            }
+        });
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_first_boards_of_a_process_that_is_forking_belong_to_nobody_who_was_forked() {
+    for _ in 0..10 {
+        let scratch = Scratch::new();
+        let status = this_program()
+            .args(["--exact", "child_begins_while_others_fork"])
+            .env("CORKBOARD_TEST_BEGINNER", &scratch.0)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
 }
