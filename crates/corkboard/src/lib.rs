@@ -73,6 +73,7 @@ mod mutex;
 mod name;
 mod object;
 mod participants;
+mod prefetch;
 mod space;
 mod spins;
 pub mod stream;

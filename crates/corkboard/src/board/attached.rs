@@ -145,7 +145,7 @@ impl Attached {
         self.places.payloads + slot * self.places.payload_stride
     }
 
-    /// Asks the processor to fetch the beginning of a slot, without waiting for it.
+    /// Asks for the beginning of a slot, to read it.
     #[inline]
     pub(super) fn prefetch(&self, slot: usize) {
         self.data.prefetch(self.descriptor_at(slot));

@@ -20,10 +20,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
 use crate::object::{self, read_at, read_words_at};
 use crate::participants::Table;
+use crate::prefetch;
 use crate::space::Space;
 use crate::spins;
 use crate::sync::{AtomicU64, Ordering, fence};
-use crate::sys::map::{Protection, prefetch_next_line};
+use crate::sys::map::Protection;
 use crate::sys::process::{WipedWord, no_fork};
 use crate::sys::{barrier, wait};
 
@@ -375,8 +376,8 @@ impl Reader {
     #[inline(never)]
     fn look(&mut self) -> Result<()> {
         // Where a new value goes on, whatever the board: on its way as soon as can be.
-        // SAFETY: W1.
-        prefetch_next_line(unsafe { self.watched.as_ref() });
+        let start = self.watched.as_ptr().cast::<u8>();
+        prefetch::to_read(start.wrapping_add(prefetch::LINE));
         self.board().refresh(READ)?;
         self.board().check_usable(READ)?;
         // Before the look at what is newer, so that it is not the word of a newer one.

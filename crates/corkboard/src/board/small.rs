@@ -4,6 +4,7 @@ use std::ptr::NonNull;
 
 use super::attached::{Attached, Descriptor, HEAD};
 use super::layout::{BESIDE_LEN, SMALL_SLOTS, STAMP};
+use crate::prefetch;
 use crate::sync::{AtomicU64, Ordering, store_bytes};
 
 /// Where the slots are.
@@ -85,6 +86,14 @@ impl<'a> SmallSlot<'a> {
     #[inline]
     pub(super) fn word(self, field: usize) -> u64 {
         self.head[field / 8].load(Ordering::Relaxed)
+    }
+
+    /// Asks for the cache lines of a short value, to write to them.
+    #[inline]
+    pub(super) fn prefetch(self) {
+        let start = std::ptr::from_ref(self.stamp()).cast::<u8>();
+        prefetch::to_write(start);
+        prefetch::to_write(start.wrapping_add(prefetch::LINE));
     }
 
     /// Writes everything but the stamp.

@@ -374,6 +374,10 @@ impl Writer {
 
     #[inline(never)]
     fn publish_large(&mut self, value: &[u8]) -> Result<u64> {
+        if value.len() <= BESIDE_LEN {
+            // Readers have it; on its way to us while we are busy with the slot.
+            self.board().beside().prefetch();
+        }
         let slot = self.reserve_for(value.len())?;
         let to = self
             .board()
@@ -398,6 +402,9 @@ impl Writer {
     #[inline(never)]
     fn publish_small(&mut self, small: SmallSlots, value: &[u8]) -> Result<u64> {
         let sequence = self.next_sequence()?;
+        let slot = small.of(sequence);
+        // Readers have it; on its way to us while we look at the clock.
+        slot.prefetch();
         let (monotonic, realtime) = self.clock.now();
         let found = Descriptor {
             len: value.len(),
@@ -405,7 +412,6 @@ impl Writer {
             monotonic,
             realtime,
         };
-        let slot = small.of(sequence);
         protocol::mark(slot.stamp(), sequence);
         hook::point("publish.marked");
         slot.fill(sequence, found, value);

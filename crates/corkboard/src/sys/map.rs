@@ -2,6 +2,7 @@
 
 use super::process::Generation;
 use super::{Errno, file::File, region::Region};
+use crate::prefetch;
 use crate::sync::{AtomicU32, AtomicU64};
 
 /// What this process may do with the bytes.
@@ -77,36 +78,16 @@ impl Mapping {
         unsafe { &*self.0.base().add(offset).cast::<AtomicU32>() }
     }
 
-    /// Asks the processor to fetch the cache line at `offset`, without waiting for it.
+    /// Asks for the cache line at `offset`, to be read.
     #[inline]
     pub(crate) fn prefetch(&self, offset: usize) {
-        #[cfg(target_arch = "x86_64")]
-        if offset < self.0.len() {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: inside the mapping; prefetching neither faults nor changes anything.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.0.base().add(offset).cast()) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = offset;
+        prefetch::to_read(self.0.base().wrapping_add(offset));
     }
 
-    /// As [`prefetch`](Self::prefetch), for writing: other processors' copies go.
+    /// Asks for the cache line at `offset`, to be written to.
     #[inline]
     pub(crate) fn prefetch_exclusive(&self, offset: usize) {
-        #[cfg(target_arch = "x86_64")]
-        if offset < self.0.len() {
-            // SAFETY: inside the mapping; prefetching neither faults nor changes anything, and
-            // where this instruction is unknown it does nothing.
-            unsafe {
-                std::arch::asm!(
-                    "prefetchw [{}]",
-                    in(reg) self.0.base().add(offset),
-                    options(nostack, preserves_flags)
-                );
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = offset;
+        prefetch::to_write(self.0.base().wrapping_add(offset));
     }
 
     /// The address of `len` bytes at `offset`, checked to be inside.
@@ -139,18 +120,4 @@ impl Mapping {
         // slot it belongs to; the pages read as zero afterwards, or as before.
         unsafe { self.0.release(address, len) }
     }
-}
-
-/// Asks the processor to fetch the cache line after a word's, without waiting for it.
-#[inline]
-pub(crate) fn prefetch_next_line(word: &AtomicU64) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let next = std::ptr::from_ref(word).cast::<i8>().wrapping_add(64);
-        // SAFETY: prefetching neither faults nor changes anything, wherever it is.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(next) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = word;
 }
