@@ -415,18 +415,21 @@ impl Reader {
             let board = &*self.held.board;
             let mut sequence = self.seen;
             let mut watched = small.stamp(sequence + 1).load(Ordering::Relaxed);
-            if watched != sequence + 1 {
-                // Either nothing is newer than what was seen, or we were left behind.
+            if watched == sequence + 1 {
+                sequence += 1;
+                watched = small.stamp(sequence + 1).load(Ordering::Relaxed);
+            }
+            if sequence == self.seen || protocol::is_newer(watched, sequence) {
+                // Either nothing is newer than what was seen, or we were left behind. One stamp can
+                // be ahead of the latest word, and no more: a writer that is faster than we are is
+                // not run after.
                 let (_, latest) = unpack(board.latest().load(Ordering::Acquire));
                 sequence = sequence.max(latest);
                 watched = small.stamp(sequence + 1).load(Ordering::Relaxed);
-            }
-            for _ in 0..SMALL_SLOTS {
-                if watched != sequence + 1 {
-                    break;
+                if watched == sequence + 1 {
+                    sequence += 1;
+                    watched = small.stamp(sequence + 1).load(Ordering::Relaxed);
                 }
-                sequence += 1;
-                watched = small.stamp(sequence + 1).load(Ordering::Relaxed);
             }
             if sequence == 0 {
                 return Ok(());
