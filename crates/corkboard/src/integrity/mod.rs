@@ -13,9 +13,6 @@ use crc_fast::{CrcAlgorithm, Digest};
 /// Up to this length, the fixed cost of the bulk routine outweighs its speed.
 #[cfg(target_arch = "x86_64")]
 const SHORT: usize = 128;
-/// From this length on, the widest instructions are worth their start.
-#[cfg(target_arch = "x86_64")]
-const WIDE: usize = 512;
 /// Without them, copy and checksum alternate on pieces that stay in the first-level cache.
 const PIECE: usize = 8 << 10;
 
@@ -61,19 +58,9 @@ pub(crate) fn seal(crc: u64, number: u64) -> u64 {
 /// it meanwhile.
 pub(crate) unsafe fn copy_crc64(to: *mut u8, from: &[u8], previous: u64) -> u64 {
     #[cfg(target_arch = "x86_64")]
-    if from.len() >= WIDE
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("vpclmulqdq")
-        && is_x86_feature_detected!("pclmulqdq")
-    {
-        let (steps, tail) = from.as_chunks();
-        // SAFETY: the processor has the features, as just checked; the caller vouches for `to`.
-        unsafe {
-            let crc = wide::copy_crc64(to, steps, previous);
-            let rest = to.add(from.len() - tail.len());
-            std::ptr::copy_nonoverlapping(tail.as_ptr(), rest, tail.len());
-            return crc64(tail, crc);
-        }
+    // SAFETY: the caller vouches for the same.
+    if let Some(crc) = unsafe { wide::copy_crc64(to, from, previous) } {
+        return crc;
     }
     let mut crc = previous;
     for (index, piece) in from.chunks(PIECE).enumerate() {
@@ -89,6 +76,10 @@ pub(crate) unsafe fn copy_crc64(to: *mut u8, from: &[u8], previous: u64) -> u64 
 
 #[inline(never)]
 fn bulk(bytes: &[u8], previous: u64) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(crc) = wide::crc64(bytes, previous) {
+        return crc;
+    }
     if previous == 0 {
         return crc_fast::checksum(CrcAlgorithm::Crc64Xz, bytes);
     }

@@ -15,6 +15,8 @@ const POLYNOMIAL: u64 = 0x42F0_E1EB_A9EA_3693;
 pub(super) const FOLD_128: (u64, u64) = fold_by(128);
 pub(super) const FOLD_256: (u64, u64) = fold_by(256);
 pub(super) const FOLD_384: (u64, u64) = fold_by(384);
+pub(super) const FOLD_512: (u64, u64) = fold_by(512);
+pub(super) const FOLD_2048: (u64, u64) = fold_by(2048);
 /// x^128 divided by the polynomial, and the polynomial, both reflected without the lowest term.
 const QUOTIENT: u64 = quotient().reverse_bits() << 1 | 1;
 const REFLECTED: u64 = POLYNOMIAL.reverse_bits() << 1 | 1;
@@ -33,7 +35,7 @@ const fn power(n: u32) -> u64 {
 
 /// For the lower half, which has 64 bits more to go, and the upper; one bit less for the shift of
 /// reflected products.
-pub(super) const fn fold_by(bits: u32) -> (u64, u64) {
+const fn fold_by(bits: u32) -> (u64, u64) {
     (
         power(bits + 63).reverse_bits(),
         power(bits - 1).reverse_bits(),

@@ -1,8 +1,4 @@
-//! Copy and checksum in one walk, 256 bytes at a step.
-//!
-//! Each of four registers holds four blocks of 16 bytes; a step moves all sixteen over the 256
-//! bytes that follow and adds those. What remains is folded into one block, as in
-//! [`short`](super::short).
+//! With four blocks in each of four registers.
 
 use std::arch::x86_64::{
     __m512i, _mm_set_epi64x, _mm_xor_si128, _mm512_clmulepi64_epi128, _mm512_extracti32x4_epi32,
@@ -10,16 +6,8 @@ use std::arch::x86_64::{
     _mm512_xor_si512, _mm512_zextsi128_si512,
 };
 
-use super::short::{self, FOLD_128, FOLD_256, FOLD_384, fold_by};
-
-/// Bytes a step.
-pub(super) const STEP: usize = 256;
-const FOLD_512: (u64, u64) = fold_by(512);
-const FOLD_2048: (u64, u64) = fold_by(2048);
-
-/// So many steps before it is written, the destination is asked for. Where it is in no near cache,
-/// that is sooner than the stores would, of which the processor buffers few.
-const AHEAD: usize = 2;
+use super::super::short::{self, FOLD_128, FOLD_256, FOLD_384, FOLD_512, FOLD_2048};
+use super::{AHEAD, STEP, prefetch};
 
 /// Copies whole steps to `to` and returns their checksum, continued from `previous`.
 ///
@@ -70,21 +58,6 @@ pub(super) unsafe fn copy_crc64(to: *mut u8, steps: &[[u8; STEP]], previous: u64
         _mm512_extracti32x4_epi32::<3>(sum),
     );
     !short::reduce(_mm_xor_si128(early, late))
-}
-
-/// Asks for the cache lines of a step, to write to them.
-#[inline]
-fn prefetch(step: *mut u8) {
-    for part in 0..STEP / 64 {
-        // SAFETY: prefetching neither faults nor changes anything.
-        unsafe {
-            std::arch::asm!(
-                "prefetchw [{}]",
-                in(reg) step.wrapping_add(part * 64),
-                options(nostack, preserves_flags)
-            );
-        }
-    }
 }
 
 #[target_feature(enable = "avx512f")]
