@@ -248,6 +248,21 @@ fn a_writer_killed_anywhere_in_a_publication_is_replaced() {
     }
 }
 
+/// Each of them was seen by readers who watched its stamp, and by nobody else.
+#[test]
+fn writers_killed_one_after_the_other_before_the_latest_word_are_all_counted() {
+    for mode in [WriterMode::Exclusive, WriterMode::Shared] {
+        let (_scratch, space, mut reader) = board(64, mode);
+        for sequence in 1..=3 {
+            die_at("publish.stamped", Part::Publish, &space);
+            let read = |reader: &mut Reader| reader.read().unwrap().unwrap().sequence();
+            assert_eq!(read(&mut reader), sequence);
+            assert_eq!(read(&mut Reader::open(&space, NAME).unwrap()), sequence);
+        }
+        check_works(&space, &mut reader);
+    }
+}
+
 /// A short value is also kept beside a large board's latest word, and a long one is not.
 #[test]
 fn a_short_value_that_was_not_yet_the_latest_is_not_taken_for_the_next_one() {

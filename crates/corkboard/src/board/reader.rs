@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Options;
 use super::attached::{Attached, Descriptor};
 use super::files::Files;
-use super::layout::{BESIDE, BESIDE_LEN, LATEST, LEN, Role, SMALL_SLOTS, STAMP};
+use super::layout::{BESIDE, BESIDE_LEN, LATEST, LEN, Role, STAMP};
 use super::layout::{DESCRIPTOR_LEN, STATE, STATE_LIVE, unpack};
 use super::protocol::{self, GONE};
 use super::small::SmallSlots;
@@ -553,13 +553,8 @@ impl Reader {
                 return Err(self.board().removed(READ));
             }
             let word = head[(LATEST - STATE) / 8];
-            let (slot, sequence) = self.board().locate(word, READ)?;
-            // On a small board the latest word may be a moment behind what `read` saw.
-            let (slot, sequence) = if sequence < self.seen && self.board().is_small() {
-                (self.seen as usize % SMALL_SLOTS, self.seen)
-            } else {
-                (slot, sequence)
-            };
+            let located = self.board().locate(word, READ)?;
+            let (slot, sequence) = files.one_ahead(located, &object)?;
             if sequence == 0 {
                 return Ok(None);
             }

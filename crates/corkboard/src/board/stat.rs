@@ -189,7 +189,7 @@ fn newest(files: &Files, object: &str) -> Result<(u64, [u64; DESCRIPTOR_LEN / 8]
         let mut latest = [0];
         read_words_at(&files.data, &mut latest, LATEST, object)?;
         let slot;
-        (slot, sequence) = unpack(latest[0]);
+        (slot, sequence) = files.one_ahead(unpack(latest[0]), object)?;
         let slot = slot.min(files.geometry.slots() - 1);
         let at = files.geometry.descriptor(slot);
         read_words_at(&files.data, &mut descriptor, at, object)?;

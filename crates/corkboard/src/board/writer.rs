@@ -11,7 +11,7 @@ use super::clock::Clock;
 use super::files::{self, Beacon, Files, object};
 use super::layout::*;
 use super::loan::Loan;
-use super::protocol::{self, BATCH, Reserved, SlotSet};
+use super::protocol::{self, BATCH, GONE, Reserved, SlotSet};
 use super::small::SmallSlots;
 use super::snapshot::{Held, Snapshot};
 use super::typed::{Known, TypeOf};
@@ -746,16 +746,28 @@ impl Writer {
     }
 
     /// The newest published slot and sequence. A small board's writer may have died after it
-    /// stamped the slot, which readers watch, and before it said so in the latest word.
+    /// stamped the slot, which readers watch, and before it said so in the latest word. That is
+    /// made up for before anything else is published: one stamp is ahead of that word at most.
     fn load_latest(&self) -> Result<(usize, u64)> {
         let board = self.board();
-        let (slot, sequence) = board.locate(board.latest().load(Ordering::Acquire), WRITE)?;
-        if let Some(small) = &self.small
-            && small.stamp(sequence + 1).load(Ordering::Acquire) == sequence + 1
-        {
-            return Ok(((sequence + 1) as usize % SMALL_SLOTS, sequence + 1));
+        let word = board.latest().load(Ordering::Acquire);
+        let (slot, sequence) = board.locate(word, WRITE)?;
+        let Some(small) = &self.small else {
+            return Ok((slot, sequence));
+        };
+        let next = sequence + 1;
+        if small.stamp(next).load(Ordering::Acquire) != next {
+            return Ok((slot, sequence));
         }
-        Ok((slot, sequence))
+        let slot = next as usize % SMALL_SLOTS;
+        // Only a remover may come in between; then nothing is published any more.
+        let _ = board.latest().compare_exchange(
+            word,
+            pack(slot, next) | word & GONE,
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+        Ok((slot, next))
     }
 
     /// Runs `exchange` while holding the byte of `entry`, if its holder is dead. The byte is tried

@@ -5,12 +5,12 @@ mod linux;
 #[cfg(windows)]
 mod windows;
 
-use super::layout::{Geometry, HEADER_LEN, LATEST, Role, STAMP, WRITER_ENTRIES};
+use super::layout::{Geometry, HEADER_LEN, LATEST, Role, SMALL_SLOTS, STAMP, WRITER_ENTRIES};
 use super::protocol::GONE;
 use super::{Access, Options};
 use crate::error::{Error, Result};
 use crate::name;
-use crate::object::{self, NewFile, Place, check_live, damaged, require_memory};
+use crate::object::{self, NewFile, Place, check_live, damaged, read_words_at, require_memory};
 use crate::participants::lock_byte;
 use crate::space::{Kind, Space};
 use crate::sync::Ordering;
@@ -95,6 +95,24 @@ impl Files {
         let mapping =
             Mapping::new(&file, HEADER_LEN, protection, never, generation).map_err(failed)?;
         Ok(Some(Beacon { _mapping: mapping }))
+    }
+
+    /// The newest value's slot and sequence, from those that the latest word names: on a small
+    /// board one stamp can be ahead of that word.
+    pub(crate) fn one_ahead(&self, latest: (usize, u64), object: &str) -> Result<(usize, u64)> {
+        if !self.geometry.is_small() {
+            return Ok(latest);
+        }
+        let next = latest.1 + 1;
+        let slot = next as usize % SMALL_SLOTS;
+        let mut stamp = [0];
+        let at = self.geometry.descriptor(slot) + STAMP;
+        read_words_at(&self.data, &mut stamp, at, object)?;
+        Ok(if stamp[0] & !GONE == next {
+            (slot, next)
+        } else {
+            latest
+        })
     }
 
     /// Whether the data file has memory for a value. A damaged length may say what it likes:
