@@ -4,7 +4,7 @@ use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
@@ -259,40 +259,26 @@ static OPEN_FILES: Mutex<Vec<ListedFile>> = Mutex::new(Vec::new());
 /// While this is held, `fork` waits in every thread. Who opens a file and closes it again within
 /// leaves no copy of it in a child.
 pub(crate) fn no_fork() -> NoFork {
-    see_to_forks();
     OPEN_FILES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has the functions below run around every fork; those that have begun are over when this returns.
-fn see_to_forks() {
-    const NOT_YET: u32 = 0;
-    const DONE: u32 = u32::MAX;
-    /// Otherwise the process in which some thread is about to.
-    static STATE: AtomicU32 = AtomicU32::new(NOT_YET);
-    loop {
-        // Acquire pairs with the Release store below.
-        let found = STATE.load(Ordering::Acquire);
-        if found == DONE {
-            return;
-        }
-        // Not a `Once`: a fork's child would wait for a thread that it does not have. It finds its
-        // parent's number, and that nothing was done, for a fork that has begun keeps us waiting.
-        let process = std::process::id();
-        if found == process {
-            std::thread::yield_now();
-            continue;
-        }
-        if STATE
-            .compare_exchange(found, process, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
-        {
-            // SAFETY: the three functions meet the rules for what runs around a fork, see there.
-            // It fails only without memory; then children keep the files.
-            unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
-            STATE.store(DONE, Ordering::Release);
-        }
+/// Has the functions below run around every fork, from the time when the program, or a module that
+/// this is in, is loaded. At the first use it would be too late: a fork that another thread has
+/// begun by then runs without them, and its child would keep files, and the lock that this thread
+/// holds.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static SEE_TO_FORKS: extern "C" fn() = {
+    extern "C" fn see_to_forks() {
+        // Allocators that have such functions register them at their first use. What is registered
+        // last runs first, and ours must come before theirs: it waits for threads that allocate.
+        drop(std::hint::black_box(Box::new(0)));
+        // SAFETY: the three functions meet the rules for what runs around a fork, see there. It
+        // fails only without memory; then children keep the files.
+        unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
     }
-}
+    see_to_forks
+};
 
 /// The lock on the list during a fork.
 struct DuringFork(UnsafeCell<Option<NoFork>>);
