@@ -259,6 +259,16 @@ impl Table {
     }
 }
 
+/// Empties the entry that a dead handle left in a file's table, unless somebody has claimed it.
+pub(crate) fn wipe_dead(file: &File, shape: Shape, entry: usize) -> Result<(), Errno> {
+    if entry >= shape.entries || !lock::try_lock(file, lock_byte(entry))? {
+        return Ok(());
+    }
+    let generation = Generation::current()?;
+    Table::map(file, shape, Protection::ReadWrite, generation)?.wipe(entry);
+    Ok(())
+}
+
 /// Empties the pin of an entry that was just claimed, and makes scans include it.
 pub(crate) fn reset(pin: &AtomicU64, high: &AtomicU64, entry: usize) {
     // Release: whoever held it before is dead, and its reads came before.

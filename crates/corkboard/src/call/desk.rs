@@ -9,7 +9,7 @@ use crate::board::Integrity;
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::Header;
 use crate::integrity::{copy_crc64, crc64, seal};
-use crate::object::{self, Removal, Single};
+use crate::object::{self, Opened, Removal, Single};
 use crate::participants::{Table, lock_byte};
 use crate::space::{Kind, Space};
 use crate::sync::{AtomicU64, Ordering, copy_words, store_bytes};
@@ -73,6 +73,17 @@ pub(super) fn geometry(space: &Space, name: &str) -> Result<(Geometry, Header)> 
     let header = attachment::header(space, Kind::Call, name, ROLE)?;
     let geometry = Geometry::decode(&header, &object::label(Kind::Call, name))?;
     Ok((geometry, header))
+}
+
+/// Opens a call's file, whose length and header were checked.
+pub(super) fn open(
+    space: &Space,
+    name: &str,
+    protection: Protection,
+) -> Result<(Geometry, Opened)> {
+    let (geometry, header) = geometry(space, name)?;
+    let opened = attachment::open(space, name, geometry.file(), &header, protection)?;
+    Ok((geometry, opened))
 }
 
 impl Desk {

@@ -9,11 +9,9 @@ use super::protocol::{Phase, State};
 use crate::clock::moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{self, CREATED, Opened};
-use crate::participants::{self, Listed, Table, lock_byte};
+use crate::participants::{self, Listed};
 use crate::space::{Kind, Space};
-use crate::sys::lock;
 use crate::sys::map::Protection;
-use crate::sys::process::Generation;
 
 /// What [`stat`] found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,12 +79,12 @@ pub struct Caller {
 /// *Reports*: the entries of dead processes are listed as such until they are claimed again.
 pub fn stat(space: &Space, name: &str) -> Result<Stat> {
     let object = object::label(Kind::Call, name);
-    let (geometry, _) = desk::geometry(space, name)?;
+    let (geometry, opened) = desk::open(space, name, Protection::ReadOnly)?;
     let Opened {
         file,
         facts,
         header,
-    } = geometry.file().open(space, name, Protection::ReadOnly)?;
+    } = opened;
     let word = |offset| -> Result<u64> {
         let mut word = [0];
         object::read_words_at(&file, &mut word, offset, &object)?;
@@ -139,29 +137,14 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
 /// for the next one who claims it to take back.
 pub(crate) fn wipe(space: &Space, name: &str, instance: u64, entry: u32) -> Result<()> {
     let failed = |errno| Error::os("fix", object::label(Kind::Call, name), errno);
-    let opened = desk::geometry(space, name).and_then(|(geometry, _)| {
-        let writable = Protection::ReadWrite;
-        Ok((
-            geometry.table(),
-            geometry.file().open(space, name, writable)?,
-        ))
-    });
-    let (shape, opened) = match opened {
+    let (geometry, opened) = match desk::open(space, name, Protection::ReadWrite) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
-    let (file, entry) = (&opened.file, entry as usize);
-    if opened.header.instance != instance
-        || entry >= shape.entries
-        || !lock::try_lock(file, lock_byte(entry)).map_err(failed)?
-    {
+    if opened.header.instance != instance {
         return Ok(());
     }
-    let generation = Generation::current().map_err(failed)?;
-    Table::map(file, shape, Protection::ReadWrite, generation)
-        .map_err(failed)?
-        .wipe(entry);
-    Ok(())
+    participants::wipe_dead(&opened.file, geometry.table(), entry as usize).map_err(failed)
 }
 
 impl Caller {

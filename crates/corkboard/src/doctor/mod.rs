@@ -12,12 +12,10 @@ use crate::board::layout::Role;
 use crate::board::{self, Participant, Reader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{self, Removal};
-use crate::participants::{Table, lock_byte};
+use crate::participants;
 use crate::space::{Kind, Space};
 use crate::stream::Overflow;
-use crate::sys;
 use crate::sys::map::Protection;
-use crate::sys::process::Generation;
 use crate::{call, event, lock, stream};
 
 /// Below this share of free memory, in percent, a space is nearly full.
@@ -182,17 +180,8 @@ impl Finding {
                     return Ok(());
                 }
                 let file = files.table(*role, Protection::ReadWrite, &self.subject)?;
-                let entry = *entry as usize;
-                if !sys::lock::try_lock(&file, lock_byte(entry)).map_err(failed)? {
-                    return Ok(());
-                }
-                let generation = Generation::current().map_err(failed)?;
-                let protection = Protection::ReadWrite;
                 let shape = files.geometry.table(*role);
-                Table::map(&file, shape, protection, generation)
-                    .map_err(failed)?
-                    .wipe(entry);
-                Ok(())
+                participants::wipe_dead(&file, shape, *entry as usize).map_err(failed)
             }
             Repair::Restrict {
                 kind,

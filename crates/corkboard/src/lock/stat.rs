@@ -8,12 +8,10 @@ use super::layout::{FILE, SHAPE};
 use crate::clock::moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{self, CREATED, Opened, Removal};
-use crate::participants::{self, Listed, Table, lock_byte};
+use crate::participants::{self, Listed};
 use crate::space::{Kind, Space};
 use crate::sys::file::File;
-use crate::sys::lock;
 use crate::sys::map::Protection;
-use crate::sys::process::Generation;
 
 /// A lock at one moment.
 #[derive(Clone, Debug)]
@@ -192,15 +190,8 @@ pub(crate) fn wipe(space: &Space, name: &str, instance: u64, entry: u32) -> Resu
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
-    let (file, entry) = (&opened.file, entry as usize);
-    if opened.header.instance != instance
-        || !lock::try_lock(file, lock_byte(entry)).map_err(failed)?
-    {
+    if opened.header.instance != instance {
         return Ok(());
     }
-    let generation = Generation::current().map_err(failed)?;
-    Table::map(file, SHAPE, Protection::ReadWrite, generation)
-        .map_err(failed)?
-        .wipe(entry);
-    Ok(())
+    participants::wipe_dead(&opened.file, SHAPE, entry as usize).map_err(failed)
 }

@@ -11,9 +11,8 @@ mod linux;
 #[cfg(windows)]
 mod windows;
 
-use std::time::Duration;
-
 use std::fmt::Debug;
+use std::time::Duration;
 
 use crate::clock::{Deadline, wall_ns};
 use crate::error::{Error, ErrorKind, Result};

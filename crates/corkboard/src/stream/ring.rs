@@ -200,7 +200,7 @@ impl Ring {
     #[cold]
     pub(super) fn contradictory(&self) -> Error {
         let cause = "its cells contradict each other; remove it and create it anew";
-        (self.attachment).error(ErrorKind::Damaged, "use", cause)
+        self.attachment.error(ErrorKind::Damaged, "use", cause)
     }
 }
 

@@ -9,12 +9,10 @@ use crate::clock::moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mutex;
 use crate::object::{self, CREATED, Opened, read_at, read_words_at};
-use crate::participants::{self, Listed, Table, lock_byte};
+use crate::participants::{self, Listed};
 use crate::space::{Kind, Space};
 use crate::sys::file::File;
-use crate::sys::lock;
 use crate::sys::map::Protection;
-use crate::sys::process::Generation;
 
 /// How often to look for the newest record while others overwrite what is looked at.
 const LOOKS: usize = 100;
@@ -236,17 +234,8 @@ pub(crate) fn wipe(space: &Space, name: &str, instance: u64, entry: u32) -> Resu
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
-    let (file, entry) = (&opened.file, entry as usize);
-    let shape = geometry.table();
-    if opened.header.instance != instance
-        || entry >= shape.entries
-        || !lock::try_lock(file, lock_byte(entry)).map_err(failed)?
-    {
+    if opened.header.instance != instance {
         return Ok(());
     }
-    let generation = Generation::current().map_err(failed)?;
-    Table::map(file, shape, Protection::ReadWrite, generation)
-        .map_err(failed)?
-        .wipe(entry);
-    Ok(())
+    participants::wipe_dead(&opened.file, geometry.table(), entry as usize).map_err(failed)
 }
