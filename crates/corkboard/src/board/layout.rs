@@ -69,6 +69,12 @@ pub(crate) fn unpack(word: u64) -> (usize, u64) {
     )
 }
 
+/// The slot of a small board in which a sequence is, or will be.
+#[inline]
+pub(crate) fn small_slot(sequence: u64) -> usize {
+    sequence as usize % SMALL_SLOTS
+}
+
 /// Which of a board's files a header begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {

@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 
 use super::attached::{Attached, Descriptor, HEAD};
-use super::layout::{BESIDE_LEN, SMALL_SLOTS, STAMP};
+use super::layout::{BESIDE_LEN, SMALL_SLOTS, STAMP, small_slot};
 use crate::prefetch;
 use crate::sync::{AtomicU64, Ordering, store_bytes};
 
@@ -51,7 +51,7 @@ impl SmallSlots {
     /// The slot in which `sequence` is, or will be.
     #[inline]
     pub(super) fn of(&self, sequence: u64) -> SmallSlot<'_> {
-        let slot = sequence as usize % SMALL_SLOTS;
+        let slot = small_slot(sequence);
         // SAFETY: S1; `slot` is below `SMALL_SLOTS`.
         unsafe {
             let first = self.first.add(slot * self.stride);

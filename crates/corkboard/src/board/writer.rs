@@ -417,7 +417,7 @@ impl Writer {
         slot.fill(sequence, found, value);
         hook::point("publish.copied");
         protocol::stamp(slot.stamp(), sequence);
-        self.make_latest(sequence as usize % SMALL_SLOTS, sequence);
+        self.make_latest(small_slot(sequence), sequence);
         Ok(sequence)
     }
 
@@ -759,7 +759,7 @@ impl Writer {
         if small.stamp(next).load(Ordering::Acquire) != next {
             return Ok((slot, sequence));
         }
-        let slot = next as usize % SMALL_SLOTS;
+        let slot = small_slot(next);
         // Only a remover may come in between; then nothing is published any more.
         let _ = board.latest().compare_exchange(
             word,

@@ -5,7 +5,7 @@ mod linux;
 #[cfg(windows)]
 mod windows;
 
-use super::layout::{Geometry, HEADER_LEN, LATEST, Role, SMALL_SLOTS, STAMP, WRITER_ENTRIES};
+use super::layout::{Geometry, HEADER_LEN, LATEST, Role, STAMP, WRITER_ENTRIES, small_slot};
 use super::protocol::GONE;
 use super::{Access, Options};
 use crate::error::{Error, Result};
@@ -104,7 +104,7 @@ impl Files {
             return Ok(latest);
         }
         let next = latest.1 + 1;
-        let slot = next as usize % SMALL_SLOTS;
+        let slot = small_slot(next);
         let mut stamp = [0];
         let at = self.geometry.descriptor(slot) + STAMP;
         read_words_at(&self.data, &mut stamp, at, object)?;

@@ -22,10 +22,7 @@ const AHEAD: usize = 2;
 /// As there.
 #[inline]
 pub(super) unsafe fn copy_crc64(to: *mut u8, from: &[u8], previous: u64) -> Option<u64> {
-    if from.len() < WIDE || !is_x86_feature_detected!("pclmulqdq") {
-        return None;
-    }
-    if !is_x86_feature_detected!("vpclmulqdq") {
+    if from.len() < WIDE || !multiplies_vectors() {
         return None;
     }
     let (steps, tail) = from.as_chunks();
@@ -52,8 +49,7 @@ pub(super) fn crc64(bytes: &[u8], previous: u64) -> Option<u64> {
     let is_best = bytes.len() >= WIDE
         && !is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("vpclmulqdq")
-        && is_x86_feature_detected!("pclmulqdq");
+        && multiplies_vectors();
     if !is_best {
         return None;
     }
@@ -61,6 +57,12 @@ pub(super) fn crc64(bytes: &[u8], previous: u64) -> Option<u64> {
     // SAFETY: the processor has the features, and nothing is copied.
     let crc = unsafe { avx2::walk::<false>(std::ptr::null_mut(), steps, previous) };
     Some(super::crc64(tail, crc))
+}
+
+/// Whether the processor multiplies as all widths need it, besides loading and storing so much.
+#[inline]
+fn multiplies_vectors() -> bool {
+    is_x86_feature_detected!("pclmulqdq") && is_x86_feature_detected!("vpclmulqdq")
 }
 
 /// Asks for the cache lines of a step, to write to them.
@@ -84,8 +86,7 @@ mod tests {
             let mut digest = crc_fast::Digest::new_with_init_state(crc_fast::CrcAlgorithm::Crc64Xz, !previous);
             digest.update(whole);
             let expected = digest.finalize();
-            let has_blocks = is_x86_feature_detected!("vpclmulqdq") && is_x86_feature_detected!("pclmulqdq");
-            if has_blocks && is_x86_feature_detected!("avx2") {
+            if multiplies_vectors() && is_x86_feature_detected!("avx2") {
                 // SAFETY: the processor has the features, and nothing is copied.
                 let crc = unsafe { avx2::walk::<false>(std::ptr::null_mut(), steps, previous) };
                 prop_assert_eq!(crc, expected);
@@ -94,7 +95,7 @@ mod tests {
                 let crc = unsafe { avx2::walk::<true>(copy.as_mut_ptr(), steps, previous) };
                 prop_assert_eq!((crc, &copy[..]), (expected, whole));
             }
-            if has_blocks && is_x86_feature_detected!("avx512f") {
+            if multiplies_vectors() && is_x86_feature_detected!("avx512f") {
                 let mut copy = vec![0; whole.len()];
                 // SAFETY: as above.
                 let crc = unsafe { avx512::copy_crc64(copy.as_mut_ptr(), steps, previous) };
