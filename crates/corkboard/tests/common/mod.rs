@@ -11,11 +11,17 @@ pub struct Scratch(pub PathBuf);
 impl Scratch {
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
-        let path = parent().join(format!("corkboard-test-{process}-{number}"));
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = parent().join(format!("corkboard-test-{process}-{number}"));
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Self(path),
+                // Left by tests that were killed, of a process with our number.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("{}: {error}", path.display()),
+            }
+        }
     }
 
     #[allow(dead_code, reason = "not every test file needs a space")]
