@@ -390,9 +390,13 @@ fn calls_are_whole_while_somebody_scribbles() {
                 let mut places = words(&call);
                 // Not whether it is removed, and no entry.
                 places.retain(|offset| *offset > 256 && !(384..900).contains(offset));
+                // No words of ones only: they are their own checksum for the number 0, so that
+                // four of these changes would make a request.
+                let changes = CHANGES.iter().filter(|change| change(0) != u64::MAX);
+                let changes: Vec<_> = changes.collect();
                 while !is_done.load(Ordering::Relaxed) {
                     let offset = places[random.below(places.len() as u64) as usize];
-                    let change = CHANGES[random.below(CHANGES.len() as u64) as usize];
+                    let change = changes[random.below(changes.len() as u64) as usize];
                     call.write(&change(call.read(offset)).to_ne_bytes(), offset as u64);
                     std::thread::sleep(Duration::from_micros(random.below(50)));
                 }
@@ -411,17 +415,17 @@ fn calls_are_whole_while_somebody_scribbles() {
                     expect(request.reply(&whole(number + 1, shape.capacity)));
                 }
             });
-            let mut right = 0;
-            for number in 0..3000 {
+            let (mut number, mut right) = (0, 0);
+            while number < 3000 || right < 100 {
                 let request = whole(2 * number, shape.capacity);
                 if let Some(reply) = expect(client.call(&request, patience)) {
                     let found = reply.first_chunk().map_or(0, |n| u64::from_ne_bytes(*n));
                     assert!(*reply == whole(found, shape.capacity), "{:02x?}", &*reply);
                     right += u64::from(found == 2 * number + 1);
                 }
+                number += 1;
             }
             is_done.store(true, Ordering::Relaxed);
-            assert!(right > 0, "nothing was ever right");
         });
     });
 }

@@ -45,8 +45,8 @@ pub fn whole(number: u64, capacity: usize) -> Vec<u8> {
     if number == 0 || capacity < 8 {
         return Vec::new();
     }
-    let len = 8 + number as usize * 331 % (capacity - 7);
-    let fill = (8..len).map(|i| (number as usize * 31 + i * 7) as u8);
+    let len = 8 + (number as usize).wrapping_mul(331) % (capacity - 7);
+    let fill = (8..len).map(|i| (number.wrapping_mul(31) as usize).wrapping_add(i * 7) as u8);
     number.to_ne_bytes().into_iter().chain(fill).collect()
 }
 
