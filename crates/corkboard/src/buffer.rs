@@ -7,6 +7,9 @@ struct Line([u64; 8]);
 
 const _: () = assert!(align_of::<Line>() as u64 == crate::board::layout::MAX_ALIGN);
 
+/// So many lines there are at least: short values are copied as if they were longer.
+const LEAST: usize = 2;
+
 /// Private memory that a value is copied to.
 pub(crate) trait Destination {
     /// As many bytes; `None` when there is no memory for them.
@@ -50,6 +53,7 @@ impl Buffer {
 
     #[cold]
     fn grow(&mut self, lines: usize) -> bool {
+        let lines = lines.max(LEAST);
         if self.lines.try_reserve(lines - self.lines.len()).is_err() {
             return false;
         }

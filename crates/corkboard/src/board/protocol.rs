@@ -46,32 +46,30 @@ pub(crate) const GONE: u64 = 1 << 63;
 #[inline]
 pub(super) fn mark(stamp: &AtomicU64, sequence: u64) {
     stamp.store(BUSY | sequence, Ordering::Relaxed);
-    // Pairs with the Acquire fence in `copy_while`: I2.
+    // Pairs with the Acquire fence in `read_retry`: I2.
     fence(Ordering::Release);
 }
 
 /// Makes a written slot readable.
 #[inline]
 pub(super) fn stamp(stamp: &AtomicU64, sequence: u64) {
-    // Pairs with the Acquire loads in `copy_while` and `pin`.
+    // Pairs with the Acquire loads in `read_begin` and `pin`.
     stamp.store(sequence, Ordering::Release);
 }
 
-/// Copies from a slot that may be overwritten meanwhile; `None` if it was.
+/// Whether there is something to copy in a slot, which may be overwritten meanwhile.
 #[inline]
-pub(super) fn copy_while<T>(
-    stamp: &AtomicU64,
-    sequence: u64,
-    copy: impl FnOnce() -> T,
-) -> Option<T> {
+pub(super) fn read_begin(stamp: &AtomicU64, sequence: u64) -> bool {
     // Pairs with the Release store in `stamp`.
-    if stamp.load(Ordering::Acquire) != sequence {
-        return None;
-    }
-    let copied = copy();
+    stamp.load(Ordering::Acquire) == sequence
+}
+
+/// Whether what was copied from a slot since [`read_begin`] is to be thrown away.
+#[inline]
+pub(super) fn read_retry(stamp: &AtomicU64, sequence: u64) -> bool {
     // Pairs with the Release fence in `mark`: I2.
     fence(Ordering::Acquire);
-    (stamp.load(Ordering::Relaxed) == sequence).then_some(copied)
+    stamp.load(Ordering::Relaxed) != sequence
 }
 
 /// Whether a watched stamp says that there is a value newer than `seen`. The watched slot is the

@@ -268,7 +268,9 @@ impl Reader {
             self.board().check_usable(READ)?;
             if self.is_newer() {
                 let seen = self.seen;
-                self.fetch()?;
+                if !self.take_next() {
+                    self.fetch()?;
+                }
                 if self.seen > seen {
                     return Ok(self.held.snapshot());
                 }
@@ -372,12 +374,51 @@ impl Reader {
 
     /// Looks for the newest value, and remembers what the watched word is when there is none newer
     /// than the one held.
-    #[cold]
     #[inline(never)]
     fn look(&mut self) -> Result<()> {
         // Where a new value goes on, whatever the board: on its way as soon as can be.
         let start = self.watched.as_ptr().cast::<u8>();
         prefetch::to_read(start.wrapping_add(prefetch::LINE));
+        if self.board().check_usable(READ).is_ok() && self.take_next() {
+            return Ok(());
+        }
+        self.look_around()
+    }
+
+    /// Takes the value after the one seen, if this board is small and that value there, whole, and
+    /// the newest: what comes to a reader that keeps up, in as few steps as can be. What is wrong
+    /// with it otherwise is found, and said, by who fetches it.
+    #[inline]
+    fn take_next(&mut self) -> bool {
+        let Some(small) = self.small else {
+            return false;
+        };
+        let sequence = self.seen + 1;
+        let (slot, next) = (small.of(sequence), small.stamp(sequence + 1));
+        let watched = next.load(Ordering::Relaxed);
+        if watched & GONE != 0
+            || protocol::is_newer(watched, sequence)
+            || slot.stamp().load(Ordering::Relaxed) != sequence
+        {
+            return false;
+        }
+        self.expected.store(0);
+        let Some(found) = self.held.copy_slot(slot, sequence) else {
+            self.retries += 1;
+            return false;
+        };
+        if found.is_none_or(|found| self.held.hold_copy(sequence, found).is_err()) {
+            return false;
+        }
+        self.seen = sequence;
+        self.watched = NonNull::from(next);
+        self.expected.store(!watched);
+        true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_around(&mut self) -> Result<()> {
         self.board().refresh(READ)?;
         self.board().check_usable(READ)?;
         // Before the look at what is newer, so that it is not the word of a newer one.
@@ -412,7 +453,6 @@ impl Reader {
     fn fetch_small(&mut self, small: SmallSlots) -> Result<()> {
         let mut stale = Stale::default();
         for _ in 0..ATTEMPTS {
-            let board = &*self.held.board;
             let mut sequence = self.seen;
             let mut watched = small.stamp(sequence + 1).load(Ordering::Relaxed);
             if watched == sequence + 1 {
@@ -423,7 +463,7 @@ impl Reader {
                 // Either nothing is newer than what was seen, or we were left behind. One stamp can
                 // be ahead of the latest word, and no more: a writer that is faster than we are is
                 // not run after.
-                let (_, latest) = unpack(board.latest().load(Ordering::Acquire));
+                let (_, latest) = unpack(self.board().latest().load(Ordering::Acquire));
                 sequence = sequence.max(latest);
                 watched = small.stamp(sequence + 1).load(Ordering::Relaxed);
                 if watched == sequence + 1 {
@@ -434,17 +474,7 @@ impl Reader {
             if sequence == 0 {
                 return Ok(());
             }
-            let slot = small.of(sequence);
-            let copy = &mut self.held.copy;
-            let found = protocol::copy_while(slot.stamp(), sequence, || {
-                let found = board.check_descriptor(sequence, |field| slot.word(field))?;
-                // `hold_copy` notices if there is no memory.
-                copy.resize(found.len);
-                slot.copy_to(copy.words_mut(), found.len);
-                Some(found)
-            });
-            // The private copy is no longer what was held.
-            self.held.clear();
+            let found = self.held.copy_slot(small.of(sequence), sequence);
             let Some(found) = found else {
                 self.retries += 1;
                 self.board().check_usable(READ)?;
@@ -677,19 +707,21 @@ fn copy_beside(held: &mut Held, sequence: u64) -> Option<Option<Descriptor>> {
     if beside.stamp().load(Ordering::Relaxed) != sequence {
         return None;
     }
+    if !protocol::read_begin(beside.stamp(), sequence) {
+        return Some(None);
+    }
+    let found = board.check_descriptor(sequence, |field| beside.word(field));
+    let found = found.filter(|found| found.len <= BESIDE_LEN);
     let copy = &mut held.copy;
-    let found = protocol::copy_while(beside.stamp(), sequence, || {
-        let found = board.check_descriptor(sequence, |field| beside.word(field))?;
-        (found.len <= BESIDE_LEN).then(|| {
-            // A private copy of two cache lines can be had.
-            copy.resize(found.len);
-            beside.copy_to(copy.words_mut(), found.len);
-            found
-        })
-    });
+    if let Some(found) = found {
+        // A private copy of two cache lines can be had.
+        copy.resize(found.len);
+        beside.copy_to(copy.words_mut(), found.len);
+    }
+    let is_whole = !protocol::read_retry(beside.stamp(), sequence);
     // The private copy is no longer what was held.
     held.clear();
-    Some(found.flatten())
+    Some(found.filter(|_| is_whole))
 }
 
 /// Counts looks that found the same contradiction as the look before.

@@ -4,8 +4,13 @@ use std::ptr::NonNull;
 
 use super::attached::{Attached, Descriptor, HEAD};
 use super::layout::{BESIDE_LEN, SMALL_SLOTS, STAMP, small_slot};
-use crate::prefetch;
-use crate::sync::{AtomicU64, Ordering, store_bytes};
+use crate::prefetch::{self, LINE};
+use crate::sync::{AtomicU64, Ordering, copy_words, store_bytes};
+
+/// Words of a payload in the descriptor's cache line.
+const NEAR_WORDS: usize = LINE / 8 - HEAD;
+/// Words of a payload in the two lines that a short value takes up, in any slot.
+const SHORT_WORDS: usize = BESIDE_LEN / 8;
 
 /// Where the slots are.
 ///
@@ -73,7 +78,7 @@ impl SmallSlots {
 impl<'a> SmallSlot<'a> {
     /// A slot in these words.
     #[inline]
-    pub(super) fn new(words: &'a [AtomicU64; HEAD + BESIDE_LEN / 8]) -> Self {
+    pub(super) fn new(words: &'a [AtomicU64; HEAD + SHORT_WORDS]) -> Self {
         let (head, payload) = words.split_first_chunk().expect("a descriptor");
         Self { head, payload }
     }
@@ -93,7 +98,7 @@ impl<'a> SmallSlot<'a> {
     pub(super) fn prefetch(self) {
         let start = std::ptr::from_ref(self.stamp()).cast::<u8>();
         prefetch::to_write(start);
-        prefetch::to_write(start.wrapping_add(prefetch::LINE));
+        prefetch::to_write(start.wrapping_add(LINE));
     }
 
     /// Writes everything but the stamp.
@@ -116,26 +121,29 @@ impl<'a> SmallSlot<'a> {
         }
     }
 
-    /// Copies the payload's words.
+    /// Copies the payload's words, and perhaps some behind it.
     #[inline]
     pub(super) fn copy_to(self, to: &mut [u64], len: usize) {
+        // So many words whatever the length is, for counting takes longer than copying.
+        if len <= SHORT_WORDS * 8
+            && let Some(from) = self.payload.first_chunk::<SHORT_WORDS>()
+            && let Some(to) = to.first_chunk_mut::<SHORT_WORDS>()
+        {
+            let (near, far) = from.split_at(NEAR_WORDS);
+            let (to_near, to_far) = to.split_at_mut(NEAR_WORDS);
+            copy_words(to_near, near);
+            if len > NEAR_WORDS * 8 {
+                copy_words(to_far, far);
+            }
+            return;
+        }
+        self.copy_long_to(to, len);
+    }
+
+    #[inline(never)]
+    fn copy_long_to(self, to: &mut [u64], len: usize) {
         let from = &self.payload[..len.div_ceil(8).min(self.payload.len())];
-        let (lines, rest) = from.as_chunks::<8>();
-        let (to_lines, to_rest) = to.as_chunks_mut::<8>();
-        for (to, line) in to_lines.iter_mut().zip(lines) {
-            for (to, word) in to.iter_mut().zip(line) {
-                *to = word.load(Ordering::Relaxed);
-            }
-        }
-        if !rest.is_empty() {
-            let to = match to_lines.get_mut(lines.len()) {
-                Some(line) => line,
-                None => to_rest,
-            };
-            for (to, word) in to.iter_mut().zip(rest) {
-                *to = word.load(Ordering::Relaxed);
-            }
-        }
+        copy_words(to, from);
     }
 }
 

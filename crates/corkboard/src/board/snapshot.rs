@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 use zerocopy::{FromBytes, Immutable};
 
 use super::attached::{Attached, Descriptor};
-use super::clock;
+use super::small::SmallSlot;
 use super::typed::{Known, TypeOf};
 use super::{Reader, Timestamp};
+use super::{clock, protocol};
 use crate::buffer::Buffer;
 use crate::clock::moment;
 use crate::error::Result;
@@ -56,8 +57,31 @@ impl Held {
         self.len = 0;
     }
 
+    /// Copies a slot that may be overwritten meanwhile, and holds nothing until that is found good;
+    /// `None` if it was, nothing inside when its length is impossible.
+    #[inline(always)]
+    pub(super) fn copy_slot(
+        &mut self,
+        slot: SmallSlot<'_>,
+        sequence: u64,
+    ) -> Option<Option<Descriptor>> {
+        if !protocol::read_begin(slot.stamp(), sequence) {
+            return None;
+        }
+        self.clear();
+        let found = self
+            .board
+            .check_descriptor(sequence, |field| slot.word(field));
+        if let Some(found) = found {
+            // `hold_copy` notices if there is no memory.
+            self.copy.resize(found.len);
+            slot.copy_to(self.copy.words_mut(), found.len);
+        }
+        (!protocol::read_retry(slot.stamp(), sequence)).then_some(found)
+    }
+
     /// Holds the private copy, if it is what was published.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hold_copy(&mut self, sequence: u64, found: Descriptor) -> Result<()> {
         let value = self.copy.bytes();
         if value.len() != found.len {
