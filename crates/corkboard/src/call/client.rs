@@ -57,6 +57,9 @@ struct Pool {
     free: Vec<usize>,
     /// Those whose calls were given up while a server had them.
     given_up: Vec<usize>,
+    /// How many threads wait for a free one. Telling them is a system call, whether there are any
+    /// or not.
+    waiting: usize,
 }
 
 /// A call on its way, from [`Client::start`]. Dropping it gives the call up: the server's answer is
@@ -218,6 +221,7 @@ impl Pool {
         let mut pool = Self {
             free: Vec::new(),
             given_up: Vec::new(),
+            waiting: 0,
         };
         // The first ones are taken first, so that few are in use and warm.
         for slot in desk.slots_of(client).rev() {
@@ -261,8 +265,18 @@ impl Shared {
 
     /// Takes a slot back whose call is over.
     fn give_back(&self, slot: usize) {
-        self.pool().free.push(slot);
-        self.has_room.notify_one();
+        let mut pool = self.pool();
+        pool.free.push(slot);
+        self.release(pool);
+    }
+
+    /// Lets others into the pool, and wakes one who waits for what was put there.
+    fn release(&self, pool: MutexGuard<'_, Pool>) {
+        let is_awaited = pool.waiting > 0;
+        drop(pool);
+        if is_awaited {
+            self.has_room.notify_one();
+        }
     }
 
     #[cold]
@@ -288,7 +302,10 @@ impl Shared {
                 return Err(self.desk.timed_out(CALL, &cause));
             }
             let slice = left.min(ROOM_SLICE);
-            drop(self.has_room.wait_timeout(pool, slice));
+            pool.waiting += 1;
+            let waited = self.has_room.wait_timeout(pool, slice);
+            let (mut pool, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            pool.waiting -= 1;
         }
     }
 
@@ -568,8 +585,7 @@ impl Drop for Pending {
         if shared.is_dead(State::load(state)) {
             pool.collect(shared);
         }
-        drop(pool);
-        shared.has_room.notify_one();
+        shared.release(pool);
     }
 }
 
