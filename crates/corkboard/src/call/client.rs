@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
 use crate::object;
 use crate::participants::{Table, program_name};
+use crate::prefetch;
 use crate::space::Space;
 use crate::spins;
 use crate::sync::Ordering;
@@ -169,8 +170,14 @@ impl Client {
         let shared = &self.shared;
         let desk = &shared.desk;
         desk.attachment.check_usable(CALL)?;
-        let deadline = Deadline::after(timeout);
+        // The server had it last; on its way to us while we look at the clock.
+        let pending = desk.pending(shared.client);
+        prefetch::to_write(std::ptr::from_ref(pending).cast());
         let free = shared.pool().free.pop();
+        if let Some(slot) = free {
+            desk.prefetch_cell(slot);
+        }
+        let deadline = Deadline::after(timeout);
         let slot = match free {
             Some(slot) => slot,
             None => shared.wait_for_slot(deadline)?,
@@ -183,7 +190,6 @@ impl Client {
         }
         hook::point("call.put");
         let bit = (slot - desk.slots_of(shared.client).start) / desk.slots_in_bit();
-        let pending = desk.pending(shared.client);
         let (asked, is_awaited) = protocol::ask(state, pending, 1 << bit, desk.bell());
         hook::point("call.asked");
         if is_awaited {

@@ -11,6 +11,7 @@ use crate::header::Header;
 use crate::integrity::{copy_crc64, crc64, seal};
 use crate::object::{self, Opened, Removal, Single};
 use crate::participants::{Table, lock_byte};
+use crate::prefetch;
 use crate::space::{Kind, Space};
 use crate::sync::{AtomicU64, Ordering, copy_words, store_bytes};
 use crate::sys::map::{Mapping, Protection};
@@ -169,6 +170,14 @@ impl Desk {
     #[inline]
     pub(super) fn state(&self, slot: usize) -> &AtomicU64 {
         &self.cell(slot)[STATE]
+    }
+
+    /// Asks for the lines of a slot's cell, which are on their way while something else is done.
+    #[inline]
+    pub(super) fn prefetch_cell(&self, slot: usize) {
+        let start = std::ptr::from_ref(self.cell(slot)).cast::<u8>();
+        prefetch::to_write(start);
+        prefetch::to_write(start.wrapping_add(prefetch::LINE));
     }
 
     /// Fills a slot that is this side's, for the call of this number.

@@ -307,6 +307,11 @@ impl Shared {
             while bits != 0 {
                 let bit = bits.trailing_zeros() as usize;
                 bits &= bits - 1;
+                if per_bit == 1 {
+                    // On its way while the bit is taken down.
+                    self.desk
+                        .prefetch_cell(self.desk.slots_of(client).start + bit);
+                }
                 let skipped = match step == 0 && bit == first_bit {
                     true => skipped,
                     false => 0,
