@@ -3,8 +3,9 @@
 use std::ptr;
 use std::time::Duration;
 
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use rustix::event::Timespec;
 
+use super::clock;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The low 32 bits of `word`, which only the kernel looks at as 32 bits.
@@ -165,15 +166,12 @@ pub(crate) fn wait_any(targets: &[Target<'_>], timeout: Duration, short: Duratio
             reserved: 0,
         })
         .collect();
-    let deadline = clock_gettime(ClockId::Monotonic)
-        .checked_add(Timespec::try_from(timeout).unwrap_or(Timespec {
-            tv_sec: i64::from(u32::MAX),
-            tv_nsec: 0,
-        }))
-        .unwrap_or(Timespec {
-            tv_sec: i64::MAX,
-            tv_nsec: 0,
-        });
+    // Far enough, if it is further than this clock can tell.
+    let deadline = Duration::from_nanos(clock::monotonic()).saturating_add(timeout);
+    let deadline = Timespec {
+        tv_sec: i64::try_from(deadline.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: deadline.subsec_nanos().into(),
+    };
     // SAFETY: the entries name live, aligned 32-bit words, which the kernel only reads; entries
     // and deadline outlive the call.
     let status = unsafe {
