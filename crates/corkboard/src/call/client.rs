@@ -297,6 +297,10 @@ impl Shared {
             let mut pool = self.pool();
             pool.collect(self);
             if let Some(slot) = pool.free.pop() {
+                if !pool.free.is_empty() {
+                    // There may have been more than one, and only we looked.
+                    self.release(pool);
+                }
                 return Ok(slot);
             }
             let left = deadline.left();
