@@ -83,7 +83,7 @@ pub struct Reader {
     /// The slots of a small board; `held.board` outlives them.
     small: Option<SmallSlots>,
     /// What the watched word was when the held value was the newest, inverted; 0 when there is no
-    /// such value. A fork's child finds 0, which matches no word.
+    /// such value. A fork's child finds 0, which matches no word that a program of ours stores.
     expected: WipedWord,
     spins: u32,
     sleeps: u32,

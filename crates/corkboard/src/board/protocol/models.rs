@@ -140,6 +140,38 @@ fn a_copy_is_whole_or_discarded() {
 }
 
 #[test]
+fn a_reader_that_takes_the_next_value_sees_by_the_watched_word_that_there_is_a_newer_one() {
+    loom::model(|| {
+        // Two slots of a small board: their stamps, then their payloads.
+        let words: Arc<[AtomicU64; 4]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
+        let slot = |sequence: u64| sequence as usize % 2;
+        let writer = {
+            let words = words.clone();
+            thread::spawn(move || {
+                for sequence in 1..=3 {
+                    mark(&words[slot(sequence)], sequence);
+                    words[2 + slot(sequence)].store(sequence, Ordering::Relaxed);
+                    stamp(&words[slot(sequence)], sequence);
+                }
+            })
+        };
+        // As `Reader::take_small`, with nothing seen before.
+        let watched = words[slot(2)].load(Ordering::Relaxed);
+        let mut taken = false;
+        if !is_newer(watched, 1) && read_begin(&words[slot(1)], 1) {
+            let copy = words[2 + slot(1)].load(Ordering::Relaxed);
+            if !read_retry(&words[slot(1)], 1) {
+                assert_eq!(copy, 1);
+                taken = true;
+            }
+        }
+        writer.join().unwrap();
+        let found = words[slot(2)].load(Ordering::Relaxed);
+        assert!(!taken || found != watched, "it waits for ever");
+    });
+}
+
+#[test]
 fn a_copy_beside_the_latest_word_is_of_the_sequence_in_it() {
     loom::model(|| {
         // The latest word, the stamp beside it, and what is copied.
