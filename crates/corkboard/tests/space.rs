@@ -5,7 +5,9 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use corkboard::board::Options;
-use corkboard::{Access, ErrorKind, Space};
+use corkboard::event::{Event, Reset};
+use corkboard::lock::RwLock;
+use corkboard::{Access, Error, ErrorKind, Space, call, stream};
 
 mod common;
 use common::Scratch;
@@ -89,15 +91,42 @@ fn a_file_in_place_of_the_directory_is_refused() {
 fn a_limit_on_file_sizes_is_an_error_and_not_the_end() {
     let scratch = Scratch::new();
     let space = scratch.space();
-    // The tables are longer than the data.
+    let block = corkboard::classic::Options::new(corkboard::classic::Dialect::Seed);
+    drop(block.clone().capacity(4096).writer(&space, "old").unwrap());
     assert!(common::forked(|| {
+        let mut old = block.writer(&space, "old").unwrap();
         let limit = libc::rlimit {
-            rlim_cur: 8192,
-            rlim_max: 8192,
+            rlim_cur: 1024,
+            rlim_max: 1024,
         };
         // SAFETY: changes a limit of this process only.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
-        let options = Options::new().capacity(64);
-        matches!(options.writer(&space, "x"), Err(error) if error.kind() == ErrorKind::NoSpace)
+        let no_space = |result: Result<(), Error>, limited: &str| {
+            let is_it = matches!(&result, Err(error) if error.kind() == ErrorKind::NoSpace);
+            if !is_it {
+                eprintln!("{limited}: {result:?}");
+            }
+            is_it
+        };
+        // The tables are longer than the data.
+        let board = Options::new().capacity(64).writer(&space, "x");
+        let stream = stream::Options::new().producer(&space, "x");
+        let call = call::Server::create(&space, "x", call::Options::new());
+        let event = Event::create(&space, "x", Reset::Manual);
+        let lock = RwLock::open(&space, "x");
+        // One without a page does, too.
+        let file = RwLock::at(scratch.0.join("x.lock"));
+        no_space(board.map(drop), "board")
+            && no_space(stream.map(drop), "stream")
+            && no_space(call.map(drop), "call")
+            && no_space(event.map(drop), "event")
+            && no_space(lock.map(drop), "lock")
+            && file.is_ok()
+            && no_space(block.writer(&space, "new").map(drop), "new block")
+            && no_space(old.write(&[1; 2000]), "block")
+            && std::fs::read_dir(&scratch.0).unwrap().all(|entry| {
+                let name = entry.unwrap().file_name();
+                !name.to_string_lossy().starts_with(".new")
+            })
     }));
 }

@@ -19,7 +19,7 @@ use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{self, Reset};
 use crate::lock::{Guard, RwLock};
-use crate::object::{FOUND_FILE, NEW_FILE, require_memory};
+use crate::object::{FOUND_FILE, NEW_FILE, check_file_limit, require_memory};
 use crate::space::Space;
 use crate::sys::file::File;
 use crate::sys::map::{Inheritance, Mapping, Protection};
@@ -147,6 +147,7 @@ impl Inside<'_> {
     pub(super) fn make_room(&self, len: usize) -> Result<()> {
         let failed = |errno| Error::os("create", self.object, errno);
         require_memory(self.file, self.object)?;
+        check_file_limit(len, "create", self.object)?;
         if self.len()? < len {
             fs::ftruncate(self.file, len as u64).map_err(failed)?;
         }
@@ -167,6 +168,7 @@ impl Inside<'_> {
     }
 
     pub(super) fn write_at(&self, at: usize, bytes: &[u8]) -> Result<()> {
+        check_file_limit(at + bytes.len(), "write to", self.object)?;
         let mut done = 0;
         while done < bytes.len() {
             match rustix::io::pwrite(self.file, &bytes[done..], (at + done) as u64) {

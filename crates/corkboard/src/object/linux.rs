@@ -263,6 +263,21 @@ pub(crate) fn require_memory(fd: impl AsFd, object: &str) -> Result<()> {
     Err(Error::new(ErrorKind::Unsupported, "open", object, cause))
 }
 
+/// Refuses files longer than this process may write: the kernel does not refuse them, it ends the
+/// process.
+pub(crate) fn check_file_limit(len: usize, operation: &'static str, object: &str) -> Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    match limit {
+        Some(limit) if limit < len as u64 => {
+            let cause = format!(
+                "it needs a file of {len} bytes, the limit of this process is {limit}; raise it (ulimit -f) or lower the capacity"
+            );
+            Err(Error::new(ErrorKind::NoSpace, operation, object, cause))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(crate) fn identity(stat: &fs::Stat) -> Identity {
     Facts::of(stat).identity
 }
@@ -359,6 +374,7 @@ pub(super) fn create_single(
     let failed = |errno| Error::os("create", &object, errno);
     let parent = space.directory()?;
     require_memory(&parent, &object)?;
+    check_file_limit(new.len, "create", &object)?;
     let temporary = format!("{BUILDING}{:016x}", random().map_err(failed)?);
     // A child would keep the lock that says that the builder is alive.
     let _no_fork = no_fork();

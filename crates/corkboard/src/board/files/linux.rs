@@ -8,11 +8,11 @@ use rustix::io::Errno;
 use super::super::layout::{Geometry, LATEST, Role, STATE, STATE_REMOVED};
 use super::super::{Access, Options};
 use super::{checked, mark_gone, new_files};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::hook;
 use crate::name;
 use crate::object::{self, BUILDING, Created, DIRECTORY, NEW_FILE, REMOVING, Removal};
-use crate::object::{delete, identity, require_memory, write_new_file};
+use crate::object::{check_file_limit, delete, identity, require_memory, write_new_file};
 use crate::space::{Kind, Space};
 use crate::sync::Ordering;
 use crate::sys::map::{Inheritance, Mapping, Protection};
@@ -32,16 +32,8 @@ pub(crate) fn create(
     let parent = space.directory()?;
     require_memory(&parent, &object)?;
     let files = new_files(geometry, options);
-    // The kernel does not refuse a file beyond the limit, it ends the process.
-    let len = files.iter().map(|file| file.len as u64).max().unwrap_or(0);
-    if let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Fsize).current
-        && limit < len
-    {
-        let cause = format!(
-            "it needs files of {len} bytes, the limit of this process is {limit}; raise it (ulimit -f) or lower the capacity"
-        );
-        return Err(Error::new(ErrorKind::NoSpace, "create", object, cause));
-    }
+    let len = files.iter().map(|file| file.len).max().unwrap_or(0);
+    check_file_limit(len, "create", &object)?;
     // A child would keep the lock that says that the builder is alive.
     let _no_fork = no_fork();
     let (temporary, directory) = build_directory(&parent).map_err(failed)?;

@@ -188,6 +188,11 @@ fn create_whole(path: &Path, access: Access) -> std::result::Result<OwnedFd, Err
     let file = fs::openat(CWD, directory, flags, Mode::from_raw_mode(0o600))?;
     // What wakes those who wait is of use among processes of one computer only.
     if FileSystem::of(&file)? == FileSystem::Local {
+        // The kernel ends a process that writes beyond it; without a page it works as well.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+        if limit.is_some_and(|limit| limit < PAGE_LEN as u64) {
+            return Err(Errno::FBIG);
+        }
         rustix::io::pwrite(&file, PAGE, 0)?;
         fs::ftruncate(&file, PAGE_LEN as u64)?;
     }
