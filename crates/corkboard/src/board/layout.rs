@@ -50,6 +50,8 @@ pub(crate) const SMALL_CAPACITY: usize = 1024;
 pub(crate) const SMALL_SLOTS: usize = 16;
 /// Keeps every offset far from overflow.
 const MAX_CAPACITY: usize = 1 << 40;
+/// The longest data file: a process has addresses for 128 TiB.
+const MAX_LEN: usize = 100 << 40;
 
 const PAGE: usize = 4096;
 /// Every value begins at a multiple of this, in a slot and in a private copy.
@@ -123,6 +125,7 @@ impl Geometry {
     pub(crate) fn is_possible(&self) -> bool {
         self.capacity <= MAX_CAPACITY
             && self.max_readers <= MAX_READERS
+            && self.file_len(Role::Data) <= MAX_LEN
             && self.value_type.is_none_or(|of| {
                 of.size <= self.capacity as u64
                     && of.align.is_power_of_two()

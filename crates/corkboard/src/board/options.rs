@@ -175,7 +175,7 @@ impl Options {
             return Ok(geometry);
         }
         let cause = format!(
-            "capacity {} or {} readers is not what a board can have (at most 1 TiB and {MAX_READERS}, room for its type); ask for something else",
+            "capacity {} with {} readers is not what a board can have (at most 1 TiB and {MAX_READERS}, 100 TiB together with a slot for each reader and for each writer of a shared board, room for its type); ask for less",
             geometry.capacity, geometry.max_readers
         );
         Err(Error::new(
