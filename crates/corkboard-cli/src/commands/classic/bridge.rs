@@ -43,6 +43,8 @@ pub struct Arguments {
 
 /// How long to wait before trying again to carry a value.
 const RETRY: Duration = Duration::from_millis(50);
+/// How often to look whether the side that is written to is still there.
+const LOOK: Duration = Duration::from_millis(500);
 
 pub fn run(arguments: Arguments) -> Outcome {
     let space = Space::user()?;
@@ -64,7 +66,7 @@ fn to_board(space: &Space, arguments: &Arguments) -> Outcome {
     // What could not be carried yet.
     let mut pending: Option<Vec<u8>> = None;
     while arguments.count.is_none_or(|count| carried < count) {
-        let patience = pending.as_ref().map(|_| RETRY);
+        let patience = Some(pending.as_ref().map_or(LOOK, |_| RETRY));
         let is_new = match reader.wait(&mut value, patience) {
             Ok(is_new) => is_new,
             Err(error) if passes(&error) => {
@@ -79,6 +81,12 @@ fn to_board(space: &Space, arguments: &Arguments) -> Outcome {
             pending = None;
         }
         let Some(next) = is_new.then_some(&value).or(pending.as_ref()) else {
+            // A loan is refused on a board that was removed; nothing comes of this one.
+            if let Err(error) = writer.loan(0)
+                && error.kind() == ErrorKind::Removed
+            {
+                return Err(board_removed(&arguments.board));
+            }
             continue;
         };
         match writer.publish(next) {
@@ -127,10 +135,13 @@ fn to_block(space: &Space, arguments: &Arguments) -> Outcome {
             }
             Ok(None) => match pending.take() {
                 Some(value) => (value, true),
-                None => match requests.wait(&mut reader, &news, false, None)? {
+                None => match requests.wait(&mut reader, &news, false, Some(LOOK))? {
                     Woken::News => {
                         news.clear()?;
                         continue;
+                    }
+                    Woken::TimeOut if which.reader(space)?.is_none() => {
+                        return Err(which.removed());
                     }
                     Woken::OutputGone | Woken::TimeOut => continue,
                     Woken::Request => {
