@@ -40,6 +40,8 @@ pub enum Problem {
     Damaged,
     /// A board whose newest value does not match its checksum.
     Corrupt,
+    /// An object that this user may not look into. Harmless as far as can be told.
+    Unreadable,
 }
 
 impl Problem {
@@ -53,6 +55,7 @@ impl Problem {
             Self::RemoveIpc => "remove-ipc",
             Self::Damaged => "damaged",
             Self::Corrupt => "corrupt",
+            Self::Unreadable => "unreadable",
         }
     }
 }
@@ -125,7 +128,8 @@ impl Finding {
     }
 
     /// Whether it costs nothing and takes care of itself: the entry of a dead process that keeps no
-    /// slot and no record, and that the next one reuses.
+    /// slot and no record, and that the next one reuses. Or nobody knows: an object that this user
+    /// may not look into.
     pub fn is_harmless(&self) -> bool {
         self.is_harmless
     }
@@ -304,7 +308,14 @@ impl Space {
                 let repair = Repair::Remove(kind, name.to_owned());
                 findings.push(self.finding(Problem::StaleFile, subject, message, repair));
             }
-            ErrorKind::NotFound | ErrorKind::PermissionDenied => {}
+            ErrorKind::NotFound => {}
+            ErrorKind::PermissionDenied => {
+                let message = "this user may not look into it; ask its owner";
+                findings.push(Finding {
+                    is_harmless: true,
+                    ..self.finding(Problem::Unreadable, subject, message, Repair::ByHand)
+                });
+            }
             _ => {
                 let message = error.cause();
                 let repair = Repair::ByHand;
