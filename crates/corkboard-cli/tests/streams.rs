@@ -496,7 +496,7 @@ fn who_sends_at_a_terminal_is_told_that_it_waits() {
     let _ = master.read_to_end(&mut shown);
     assert_eq!(publisher.wait().unwrap().code(), Some(1));
     let shown = String::from_utf8(shown).unwrap();
-    let waits = "corkboard: stream \"s\" is full; waiting for a subscriber\r\n";
+    let waits = "corkboard: stream \"s\" is full; waiting for a subscriber to make room (with --follow, if it stops at an earlier end)\r\n";
     assert!(
         shown.starts_with(waits) && shown.contains("16 records were sent"),
         "{shown}"

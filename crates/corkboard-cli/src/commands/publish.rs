@@ -38,7 +38,11 @@ const LOOK: Duration = Duration::from_millis(100);
 ///
 /// Options that say how a stream is created must match one that exists; left away, they adopt it.
 ///
+/// A stream that was sent to before keeps its end mark, where a subscriber that begins with the
+/// oldest record stops first: `sub --follow` goes on.
+///
 /// Exit status 1 when there was no room until the time-out; it is told how many records were sent.
+/// 2 when the stream was removed, or another producer keeps an exclusive one for more than a second.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -233,7 +237,7 @@ impl Sender<'_> {
             self.may_tell = false;
             let name = self.name;
             complain(&format!(
-                "stream {name:?} is full; waiting for a subscriber"
+                "stream {name:?} is full; waiting for a subscriber to make room (with --follow, if it stops at an earlier end)"
             ));
         }
         let left = self
