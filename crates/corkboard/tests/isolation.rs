@@ -43,6 +43,7 @@ fn child_plays_its_part() {
         "hold the lock" => hold_the_lock(&path),
         "remove what is another's" => remove_what_is_anothers(&path),
         "give up rights" => give_up_rights(&path),
+        "diagnose what is another's" => diagnose_what_is_anothers(&path),
         other => panic!("no part {other}"),
     }
 }
@@ -530,6 +531,33 @@ fn a_refused_removal_leaves_a_lock_and_an_event_as_they_were() {
     assert!(said.contains("done"), "{said}");
     drop(ours.write().unwrap());
     assert!(event.wait(Some(Duration::ZERO)).unwrap());
+}
+
+fn diagnose_what_is_anothers(space: &str) {
+    become_nobody();
+    let findings = Space::at(space).unwrap().diagnose().unwrap();
+    let is_noted = |name: &str| {
+        let is_it = |finding: &&corkboard::Finding| finding.subject().contains(name);
+        let finding = findings.iter().find(is_it).unwrap();
+        finding.problem() == corkboard::Problem::Unreadable && finding.is_harmless()
+    };
+    assert!(
+        is_noted("board \"x\"") && is_noted("lock \"x\""),
+        "{findings:?}"
+    );
+    println!("done");
+}
+
+#[test]
+#[ignore = "needs root, to become another user"]
+fn what_a_user_may_not_look_into_is_noted() {
+    let scratch = Scratch::new();
+    let space = space_for_everyone(&scratch);
+    drop(Options::new().capacity(64).writer(&space, "x").unwrap());
+    drop(RwLock::open(&space, "x").unwrap());
+    let output = start("diagnose what is another's", space.path()).wait_with_output();
+    let said = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert!(said.contains("done"), "{said}");
 }
 
 fn give_up_rights(space: &str) {
