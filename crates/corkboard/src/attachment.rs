@@ -26,42 +26,56 @@ pub(crate) struct Attachment {
     is_deleted: AtomicBool,
 }
 
-/// Reads the header of an object whose length depends on what it says.
-pub(crate) fn header(space: &Space, kind: Kind, name: &str, role: u64) -> Result<Header> {
-    crate::name::check("open", name)?;
-    let object = object::label(kind, name);
-    let (_, _, header) = Place::open(space, kind, name)?.main_file(Protection::ReadOnly)?;
-    Header::decode(&header, role, "file", &object)
+/// The shape of an object of one file, as its header states it: how long the file is depends on it.
+pub(crate) trait Shaped: Sized {
+    const KIND: Kind;
+    /// The role in the file's header.
+    const ROLE: u64;
+
+    /// The shape in a header, if it can exist.
+    fn decode(header: &Header, object: &str) -> Result<Self>;
+
+    /// The file of an object of this shape.
+    fn file(&self) -> Single;
 }
 
-/// Opens the object, if its header is still `expected`: `NotFound` otherwise.
-pub(crate) fn open(
+/// The shape that an object's file states.
+pub(crate) fn shape<S: Shaped>(space: &Space, name: &str) -> Result<(S, Header)> {
+    crate::name::check("open", name)?;
+    let object = object::label(S::KIND, name);
+    let (_, _, header) = Place::open(space, S::KIND, name)?.main_file(Protection::ReadOnly)?;
+    let header = Header::decode(&header, S::ROLE, "file", &object)?;
+    let shape = S::decode(&header, &object)?;
+    Ok((shape, header))
+}
+
+/// Opens the object, whose length and header were checked; `NotFound` when the header has changed
+/// meanwhile.
+pub(crate) fn open<S: Shaped>(
     space: &Space,
     name: &str,
-    single: Single,
-    expected: &Header,
     protection: Protection,
-) -> Result<Opened> {
-    let opened = single.open(space, name, protection)?;
-    if opened.header != *expected {
+) -> Result<(S, Opened)> {
+    let (shape, header) = shape::<S>(space, name)?;
+    let opened = shape.file().open(space, name, protection)?;
+    if opened.header != header {
         // Removed meanwhile, and made anew.
-        let object = object::label(single.kind, name);
+        let object = object::label(S::KIND, name);
         return Err(Error::os("open", object, Errno::NOENT));
     }
-    Ok(opened)
+    Ok((shape, opened))
 }
 
 impl Attachment {
-    /// Opens and maps the object, if its header is still `expected`: `NotFound` otherwise.
-    pub(crate) fn open(
+    /// As [`open`], and maps the object.
+    pub(crate) fn open<S: Shaped>(
         space: &Space,
         name: &str,
-        single: Single,
-        expected: &Header,
         protection: Protection,
-    ) -> Result<Self> {
-        let failed = |errno| Error::os("open", object::label(single.kind, name), errno);
-        let Opened { file, facts, .. } = open(space, name, single, expected, protection)?;
+    ) -> Result<(S, Self)> {
+        let failed = |errno| Error::os("open", object::label(S::KIND, name), errno);
+        let (shape, Opened { file, facts, .. }) = open::<S>(space, name, protection)?;
+        let single = shape.file();
         let generation = Generation::current().map_err(failed)?;
         let mapping = match protection {
             Protection::ReadWrite => single.map(&file, generation),
@@ -75,7 +89,7 @@ impl Attachment {
         mapping
             .populate(0, single.allocated, Protection::ReadOnly)
             .map_err(failed)?;
-        Ok(Self {
+        let attachment = Self {
             space: space.clone(),
             name: name.to_owned(),
             mapping,
@@ -84,7 +98,8 @@ impl Attachment {
             facts,
             single,
             is_deleted: AtomicBool::new(false),
-        })
+        };
+        Ok((shape, attachment))
     }
 
     /// Opens the file again; `None` when the object's name no longer means it.

@@ -4,15 +4,14 @@ use std::sync::atomic::AtomicUsize;
 
 use super::layout::*;
 use super::protocol::State;
-use crate::attachment::{self, Attachment};
+use crate::attachment::{self, Attachment, Shaped};
 use crate::board::Integrity;
 use crate::error::{Error, ErrorKind, Result};
-use crate::header::Header;
 use crate::integrity::{copy_crc64, crc64, seal};
-use crate::object::{self, Opened, Removal, Single};
+use crate::object::{Removal, Single};
 use crate::participants::{Table, lock_byte};
 use crate::prefetch;
-use crate::space::{Kind, Space};
+use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering, copy_words, store_bytes};
 use crate::sys::map::{Mapping, Protection};
 use crate::sys::process::no_fork;
@@ -69,29 +68,10 @@ impl Payload {
 /// The words of a cell.
 type Cell = [AtomicU64; CELL / 8];
 
-/// The shape that a call's file states.
-pub(super) fn geometry(space: &Space, name: &str) -> Result<(Geometry, Header)> {
-    let header = attachment::header(space, Kind::Call, name, ROLE)?;
-    let geometry = Geometry::decode(&header, &object::label(Kind::Call, name))?;
-    Ok((geometry, header))
-}
-
-/// Opens a call's file, whose length and header were checked.
-pub(super) fn open(
-    space: &Space,
-    name: &str,
-    protection: Protection,
-) -> Result<(Geometry, Opened)> {
-    let (geometry, header) = geometry(space, name)?;
-    let opened = attachment::open(space, name, geometry.file(), &header, protection)?;
-    Ok((geometry, opened))
-}
-
 impl Desk {
     pub(super) fn open(space: &Space, name: &str) -> Result<Self> {
-        let (geometry, header) = geometry(space, name)?;
-        let (single, writable) = (geometry.file(), Protection::ReadWrite);
-        let attachment = Attachment::open(space, name, single, &header, writable)?;
+        let writable = Protection::ReadWrite;
+        let (geometry, attachment) = Attachment::open::<Geometry>(space, name, writable)?;
         let facts = &attachment.facts;
         Ok(Self {
             is_private: facts.mode & 0o077 == 0 && facts.is_owner_trusted(),
@@ -337,8 +317,10 @@ impl Desk {
 
 /// Removes a call: handles on it say `Removed`.
 pub(super) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> {
-    let found = geometry(space, name).ok().map(|(geometry, _)| geometry);
-    let single = found.map_or(Single::damaged(Kind::Call, ROLE), |found| found.file());
+    let found = attachment::shape::<Geometry>(space, name).ok();
+    let found = found.map(|(geometry, _)| geometry);
+    let damaged = Single::damaged(Geometry::KIND, Geometry::ROLE);
+    let single = found.map_or(damaged, |found| found.file());
     let wake = |mapping: &Mapping| {
         let Some(geometry) = found else {
             return;

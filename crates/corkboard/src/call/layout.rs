@@ -1,5 +1,6 @@
 //! Where everything is in a call's file; `docs/format.md` shows it as tables.
 
+use crate::attachment::Shaped;
 use crate::board::Integrity;
 use crate::error::Result;
 use crate::header::{self, Header};
@@ -38,9 +39,6 @@ pub(super) const MEMORY: usize = 4;
 pub(super) const HEAD: usize = 8;
 /// The longest payload that is in the cell itself, in bytes.
 pub(super) const INLINE: usize = CELL - 8 * HEAD;
-
-/// The role in the file's header.
-pub(super) const ROLE: u64 = 7;
 
 /// A call's shape, fixed at creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,17 +100,6 @@ impl Geometry {
         (self.first_cell() + self.slots() * CELL).next_multiple_of(PAGE) + slot * self.stride()
     }
 
-    /// The call's one file. Payloads have memory when they are needed, everything before them from
-    /// the start.
-    pub(super) fn file(&self) -> Single {
-        Single {
-            kind: Kind::Call,
-            role: ROLE,
-            len: self.payload(self.slots()).next_multiple_of(PAGE),
-            allocated: self.payload(0),
-        }
-    }
-
     /// As the header keeps it.
     pub(super) fn encode(&self) -> [u64; 4] {
         [
@@ -122,8 +109,13 @@ impl Geometry {
             self.integrity as u64,
         ]
     }
+}
 
-    pub(super) fn decode(header: &Header, object: &str) -> Result<Self> {
+impl Shaped for Geometry {
+    const KIND: Kind = Kind::Call;
+    const ROLE: u64 = 7;
+
+    fn decode(header: &Header, object: &str) -> Result<Self> {
         let own = &header.own[CREATED + 1..];
         let geometry = (|| {
             Some(Self {
@@ -136,6 +128,17 @@ impl Geometry {
         geometry
             .filter(Self::is_possible)
             .ok_or_else(|| header::impossible("file", object))
+    }
+
+    /// The call's one file. Payloads have memory when they are needed, everything before them from
+    /// the start.
+    fn file(&self) -> Single {
+        Single {
+            kind: Self::KIND,
+            role: Self::ROLE,
+            len: self.payload(self.slots()).next_multiple_of(PAGE),
+            allocated: self.payload(0),
+        }
     }
 }
 
@@ -188,7 +191,7 @@ mod tests {
     fn a_header_survives_its_words() {
         let mut header = Header {
             instance: 1,
-            role: ROLE,
+            role: Geometry::ROLE,
             own: [0; _],
         };
         header.own[CREATED + 1..][..4].copy_from_slice(&GEOMETRY.encode());

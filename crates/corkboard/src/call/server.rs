@@ -11,6 +11,7 @@ use super::layout::*;
 use super::options::Options;
 use super::protocol::{self, Answered, Phase, State};
 use super::watching::SLICE;
+use crate::attachment::Shaped as _;
 use crate::clock::{Deadline, Looks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;

@@ -3,9 +3,9 @@
 use std::time::SystemTime;
 
 use super::Integrity;
-use super::desk;
 use super::layout::*;
 use super::protocol::{Phase, State};
+use crate::attachment;
 use crate::clock::moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{self, CREATED, Opened};
@@ -79,7 +79,7 @@ pub struct Caller {
 /// *Reports*: the entries of dead processes are listed as such until they are claimed again.
 pub fn stat(space: &Space, name: &str) -> Result<Stat> {
     let object = object::label(Kind::Call, name);
-    let (geometry, opened) = desk::open(space, name, Protection::ReadOnly)?;
+    let (geometry, opened) = attachment::open::<Geometry>(space, name, Protection::ReadOnly)?;
     let Opened {
         file,
         facts,
@@ -137,7 +137,8 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
 /// for the next one who claims it to take back.
 pub(crate) fn wipe(space: &Space, name: &str, instance: u64, entry: u32) -> Result<()> {
     let failed = |errno| Error::os("fix", object::label(Kind::Call, name), errno);
-    let (geometry, opened) = match desk::open(space, name, Protection::ReadWrite) {
+    let (geometry, opened) = match attachment::open::<Geometry>(space, name, Protection::ReadWrite)
+    {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };

@@ -1,5 +1,6 @@
 //! Where everything is in a stream's file; `docs/format.md` shows it as tables.
 
+use crate::attachment::Shaped;
 use crate::board::Integrity;
 use crate::error::Result;
 use crate::header::{self, Header};
@@ -104,17 +105,6 @@ impl Geometry {
         self.first_cell() + self.cells() * CELL
     }
 
-    /// The stream's one file.
-    pub(super) fn file(&self) -> Single {
-        let len = (self.arena() + self.capacity).next_multiple_of(PAGE);
-        Single {
-            kind: Kind::Stream,
-            role: ROLE,
-            len,
-            allocated: len,
-        }
-    }
-
     /// As the header keeps it.
     pub(super) fn encode(&self) -> [u64; 5] {
         [
@@ -125,8 +115,13 @@ impl Geometry {
             self.mode as u64,
         ]
     }
+}
 
-    pub(super) fn decode(header: &Header, object: &str) -> Result<Self> {
+impl Shaped for Geometry {
+    const KIND: Kind = Kind::Stream;
+    const ROLE: u64 = 6;
+
+    fn decode(header: &Header, object: &str) -> Result<Self> {
         let own = &header.own[CREATED + 1..];
         let geometry = (|| {
             Some(Self {
@@ -141,10 +136,18 @@ impl Geometry {
             .filter(Self::is_possible)
             .ok_or_else(|| header::impossible("file", object))
     }
-}
 
-/// The role in the file's header.
-pub(super) const ROLE: u64 = 6;
+    /// The stream's one file.
+    fn file(&self) -> Single {
+        let len = (self.arena() + self.capacity).next_multiple_of(PAGE);
+        Single {
+            kind: Self::KIND,
+            role: Self::ROLE,
+            len,
+            allocated: len,
+        }
+    }
+}
 
 /// The bytes of the arena that a payload takes up.
 #[inline]
@@ -217,7 +220,7 @@ mod tests {
         };
         let mut header = Header {
             instance: 1,
-            role: ROLE,
+            role: Geometry::ROLE,
             own: [0; _],
         };
         header.own[CREATED + 1..][..5].copy_from_slice(&geometry.encode());

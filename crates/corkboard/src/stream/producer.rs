@@ -10,6 +10,7 @@ use super::options::Options;
 use super::protocol;
 use super::ring::{Cell, Ring};
 use super::{ProducerMode, remove};
+use crate::attachment::Shaped as _;
 use crate::buffer::Buffer;
 use crate::clock::{Deadline, Looks};
 use crate::error::{Error, ErrorKind, Result};

@@ -3,12 +3,11 @@
 use super::layout::*;
 use super::protocol;
 use super::{Integrity, Overflow};
-use crate::attachment::{self, Attachment};
+use crate::attachment::{self, Attachment, Shaped};
 use crate::error::{Error, ErrorKind, Result};
-use crate::header::Header;
 use crate::integrity::crc64;
-use crate::object::{self, Opened, Removal, Single};
-use crate::space::{Kind, Space};
+use crate::object::{Removal, Single};
+use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering, copy_words};
 use crate::sys::map::{Mapping, Protection};
 use crate::sys::wait;
@@ -29,29 +28,11 @@ pub(super) struct Ring {
 /// The words of a cell.
 pub(super) type Cell = [AtomicU64; CELL / 8];
 
-/// The shape that a stream's file states.
-fn geometry(space: &Space, name: &str) -> Result<(Geometry, Header)> {
-    let header = attachment::header(space, Kind::Stream, name, ROLE)?;
-    let geometry = Geometry::decode(&header, &object::label(Kind::Stream, name))?;
-    Ok((geometry, header))
-}
-
-/// Opens a stream's file, whose length and header were checked.
-pub(super) fn open(
-    space: &Space,
-    name: &str,
-    protection: Protection,
-) -> Result<(Geometry, Opened)> {
-    let (geometry, header) = geometry(space, name)?;
-    let opened = attachment::open(space, name, geometry.file(), &header, protection)?;
-    Ok((geometry, opened))
-}
-
 impl Ring {
     pub(super) fn open(space: &Space, name: &str, protection: Protection) -> Result<Self> {
-        let (geometry, header) = geometry(space, name)?;
+        let (geometry, attachment) = Attachment::open::<Geometry>(space, name, protection)?;
         Ok(Self {
-            attachment: Attachment::open(space, name, geometry.file(), &header, protection)?,
+            attachment,
             first_cell: geometry.first_cell(),
             cell_mask: geometry.cells() as u64 - 1,
             arena: geometry.arena(),
@@ -206,8 +187,10 @@ impl Ring {
 
 /// Removes a stream: handles on it say `Removed`.
 pub(super) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> {
-    let found = geometry(space, name).ok().map(|(geometry, _)| geometry);
-    let single = found.map_or(Single::damaged(Kind::Stream, ROLE), |found| found.file());
+    let found = attachment::shape::<Geometry>(space, name).ok();
+    let found = found.map(|(geometry, _)| geometry);
+    let damaged = Single::damaged(Geometry::KIND, Geometry::ROLE);
+    let single = found.map_or(damaged, |found| found.file());
     let wake = |mapping: &Mapping| {
         let Some(geometry) = found else {
             return;

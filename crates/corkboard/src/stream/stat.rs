@@ -3,8 +3,9 @@
 use std::time::SystemTime;
 
 use super::layout::*;
-use super::ring::{self, MAX_COUNT};
+use super::ring::MAX_COUNT;
 use super::{Integrity, Overflow, ProducerMode};
+use crate::attachment;
 use crate::clock::moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mutex;
@@ -99,7 +100,7 @@ pub struct Participant {
 /// *Reports*: the entries of dead processes are listed as such until they are claimed again.
 pub fn stat(space: &Space, name: &str) -> Result<Stat> {
     let object = object::label(Kind::Stream, name);
-    let (geometry, opened) = ring::open(space, name, Protection::ReadOnly)?;
+    let (geometry, opened) = attachment::open::<Geometry>(space, name, Protection::ReadOnly)?;
     let Opened {
         file,
         facts,
@@ -230,7 +231,8 @@ impl Newest {
 /// cursor, so that the records which it kept may be overwritten.
 pub(crate) fn wipe(space: &Space, name: &str, instance: u64, entry: u32) -> Result<()> {
     let failed = |errno| Error::os("fix", object::label(Kind::Stream, name), errno);
-    let (geometry, opened) = match ring::open(space, name, Protection::ReadWrite) {
+    let (geometry, opened) = match attachment::open::<Geometry>(space, name, Protection::ReadWrite)
+    {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
