@@ -95,12 +95,14 @@ fn a_limit_on_file_sizes_is_an_error_and_not_the_end() {
     drop(block.clone().capacity(4096).writer(&space, "old").unwrap());
     assert!(common::forked(|| {
         let mut old = block.writer(&space, "old").unwrap();
-        let limit = libc::rlimit {
-            rlim_cur: 1024,
-            rlim_max: 1024,
+        let limit = |bytes| {
+            let limit = libc::rlimit {
+                rlim_cur: bytes,
+                rlim_max: bytes,
+            };
+            // SAFETY: changes a limit of this process only.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
         };
-        // SAFETY: changes a limit of this process only.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
         let no_space = |result: Result<(), Error>, limited: &str| {
             let is_it = matches!(&result, Err(error) if error.kind() == ErrorKind::NoSpace);
             if !is_it {
@@ -109,6 +111,9 @@ fn a_limit_on_file_sizes_is_an_error_and_not_the_end() {
             is_it
         };
         // The tables are longer than the data.
+        limit(8192);
+        let tables = Options::new().capacity(64).writer(&space, "x");
+        limit(1024);
         let board = Options::new().capacity(64).writer(&space, "x");
         let stream = stream::Options::new().producer(&space, "x");
         let call = call::Server::create(&space, "x", call::Options::new());
@@ -116,7 +121,8 @@ fn a_limit_on_file_sizes_is_an_error_and_not_the_end() {
         let lock = RwLock::open(&space, "x");
         // One without a page does, too.
         let file = RwLock::at(scratch.0.join("x.lock"));
-        no_space(board.map(drop), "board")
+        no_space(tables.map(drop), "tables")
+            && no_space(board.map(drop), "board")
             && no_space(stream.map(drop), "stream")
             && no_space(call.map(drop), "call")
             && no_space(event.map(drop), "event")

@@ -154,8 +154,10 @@ impl Inside<'_> {
         allocate(self.file, FallocateFlags::empty(), 0, HEADER_LEN).map_err(failed)
     }
 
-    /// Makes sure that writing there cannot fail for want of memory half-way.
+    /// Makes sure that writing there, and before it, cannot fail half-way for want of memory, nor end
+    /// the process at its limit.
     pub(super) fn reserve(&self, at: usize, len: usize) -> Result<()> {
+        check_file_limit(at + len, "write to", self.object)?;
         if len == 0 {
             return Ok(());
         }
@@ -168,7 +170,6 @@ impl Inside<'_> {
     }
 
     pub(super) fn write_at(&self, at: usize, bytes: &[u8]) -> Result<()> {
-        check_file_limit(at + bytes.len(), "write to", self.object)?;
         let mut done = 0;
         while done < bytes.len() {
             match rustix::io::pwrite(self.file, &bytes[done..], (at + done) as u64) {

@@ -263,18 +263,23 @@ pub(crate) fn require_memory(fd: impl AsFd, object: &str) -> Result<()> {
     Err(Error::new(ErrorKind::Unsupported, "open", object, cause))
 }
 
-/// Refuses files longer than this process may write: the kernel does not refuse them, it ends the
-/// process.
-pub(crate) fn check_file_limit(len: usize, operation: &'static str, object: &str) -> Result<()> {
+/// The longest file that this process may write, if that is less than so many bytes: the kernel does
+/// not refuse longer ones, it ends the process.
+pub(crate) fn file_limit_below(len: usize) -> Option<u64> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
-    match limit {
-        Some(limit) if limit < len as u64 => {
+    limit.filter(|limit| *limit < len as u64)
+}
+
+/// Refuses files longer than this process may write.
+pub(crate) fn check_file_limit(len: usize, operation: &'static str, object: &str) -> Result<()> {
+    match file_limit_below(len) {
+        Some(limit) => {
             let cause = format!(
                 "it needs a file of {len} bytes, the limit of this process is {limit}; raise it (ulimit -f) or lower the capacity"
             );
             Err(Error::new(ErrorKind::NoSpace, operation, object, cause))
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

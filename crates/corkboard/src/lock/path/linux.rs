@@ -12,7 +12,7 @@ use super::super::bells::Bell;
 use super::super::layout::LISTENERS;
 use super::{AtPath, object};
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::{FOUND_FILE, NEW_FILE, identity};
+use crate::object::{FOUND_FILE, NEW_FILE, file_limit_below, identity};
 use crate::sys::file::File;
 use crate::sys::lock;
 use crate::sys::map::{Inheritance, Mapping, Protection};
@@ -188,9 +188,8 @@ fn create_whole(path: &Path, access: Access) -> std::result::Result<OwnedFd, Err
     let file = fs::openat(CWD, directory, flags, Mode::from_raw_mode(0o600))?;
     // What wakes those who wait is of use among processes of one computer only.
     if FileSystem::of(&file)? == FileSystem::Local {
-        // The kernel ends a process that writes beyond it; without a page it works as well.
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
-        if limit.is_some_and(|limit| limit < PAGE_LEN as u64) {
+        // Without a page it works as well.
+        if file_limit_below(PAGE_LEN).is_some() {
             return Err(Errno::FBIG);
         }
         rustix::io::pwrite(&file, PAGE, 0)?;
