@@ -52,6 +52,13 @@ fn start(part: &str, space: &Path) -> Child {
     wrapped(&[], part, space).spawn().unwrap()
 }
 
+/// Plays a part to its end, where it says that it is done.
+fn play(part: &str, space: &Path) {
+    let output = start(part, space).wait_with_output();
+    let said = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert!(said.contains("done"), "{said}");
+}
+
 /// The part's command line, after a wrapper's if there is one.
 fn wrapped(wrapper: &[&str], part: &str, space: &Path) -> Command {
     let test = this_program();
@@ -526,9 +533,7 @@ fn a_refused_removal_leaves_a_lock_and_an_event_as_they_were() {
     let options = lock::Options::new().access(everyone);
     let mut ours = options.open(&space, "x").unwrap();
     let event = Event::create_for(&space, "x", Reset::Auto, everyone).unwrap();
-    let output = start("remove what is another's", space.path()).wait_with_output();
-    let said = String::from_utf8(output.unwrap().stdout).unwrap();
-    assert!(said.contains("done"), "{said}");
+    play("remove what is another's", space.path());
     drop(ours.write().unwrap());
     assert!(event.wait(Some(Duration::ZERO)).unwrap());
 }
@@ -555,9 +560,7 @@ fn what_a_user_may_not_look_into_is_noted() {
     let space = space_for_everyone(&scratch);
     drop(Options::new().capacity(64).writer(&space, "x").unwrap());
     drop(RwLock::open(&space, "x").unwrap());
-    let output = start("diagnose what is another's", space.path()).wait_with_output();
-    let said = String::from_utf8(output.unwrap().stdout).unwrap();
-    assert!(said.contains("done"), "{said}");
+    play("diagnose what is another's", space.path());
 }
 
 fn give_up_rights(space: &str) {
@@ -578,9 +581,7 @@ fn give_up_rights(space: &str) {
 fn handles_outlive_the_right_to_open_them() {
     let scratch = Scratch::new();
     let space = scratch.0.join("private");
-    let output = start("give up rights", &space).wait_with_output();
-    let said = String::from_utf8(output.unwrap().stdout).unwrap();
-    assert!(said.contains("done"), "{said}");
+    play("give up rights", &space);
 }
 
 #[test]
