@@ -380,19 +380,3 @@ fn modes_are_exact_and_private_by_default() {
         assert_eq!(mode(path), expected, "{path}: {:o}", mode(path));
     }
 }
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_board_that_nobody_could_map_is_refused() {
-    let scratch = Scratch::new();
-    let space = scratch.space();
-    let largest = Options::new().capacity(1 << 40);
-    drop(largest.clone().writer(&space, "exclusive").unwrap());
-    drop(Reader::open(&space, "exclusive").unwrap());
-    let error = largest
-        .writer_mode(WriterMode::Shared)
-        .writer(&space, "shared");
-    let error = error.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-    assert_eq!(space.entries().unwrap().len(), 1);
-}

@@ -116,6 +116,21 @@ fn a_damaged_length_does_not_cost_memory() {
 }
 
 #[test]
+fn a_board_that_nobody_could_map_is_refused() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let largest = Options::new().capacity(1 << 40);
+    drop(largest.clone().writer(&space, "exclusive").unwrap());
+    drop(Reader::open(&space, "exclusive").unwrap());
+    let error = largest
+        .writer_mode(WriterMode::Shared)
+        .writer(&space, "shared");
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert_eq!(space.entries().unwrap().len(), 1);
+}
+
+#[test]
 fn whoever_follows_a_writer_is_seen_to_be_alive() {
     let scratch = Scratch::new();
     let space = scratch.space();
