@@ -100,8 +100,10 @@ impl Hub {
             let is_time_to_look = looks.is_due();
             let mut sleepers = Vec::new();
             for (number, sleeper) in self.sleepers() {
+                // Who is gone is ready, too: asked in this order, the end is told once.
+                let is_ready = sleeper.is_ready();
                 let is_gone = sleeper.is_gone() || (is_time_to_look && !sleeper.is_in_place());
-                let is_over = (is_gone || sleeper.is_ready()) && {
+                let is_over = (is_gone || is_ready) && {
                     sleeper.acknowledge();
                     let is_over = self.act(number, is_gone);
                     sleeper.pass_on();
