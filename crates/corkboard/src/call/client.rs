@@ -543,6 +543,8 @@ impl Pending {
     fn dropped(&self) -> Result<Reply> {
         let cause = "the server let go of the request without an answer; see what it says";
         let attachment = &self.shared.desk.attachment;
+        // A server that finds its call removed lets go of everything.
+        attachment.check_usable(CALL)?;
         Err(attachment.error(ErrorKind::PeerGone, CALL, cause))
     }
 
