@@ -13,7 +13,7 @@ use common::{DEADLINE, Running, Scratch};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 /// Waits for something that another process does.
-fn until(is_so: impl Fn() -> bool) {
+fn until(mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < DEADLINE, "it does not happen");
@@ -64,19 +64,35 @@ impl Scratch {
         )
     }
 
-    /// The number of the sleeper that runs, which it has said.
-    fn sleeping(&self) -> Pid {
+    /// The number of the sleeper, if it got so far as to say it.
+    fn begun(&self) -> Option<Pid> {
         let path = self.0.join("pid");
-        until(|| path.exists());
-        let number = std::fs::read_to_string(&path).unwrap();
+        let number = std::fs::read_to_string(&path).ok()?;
         std::fs::remove_file(path).unwrap();
-        Pid::from_raw(number.trim().parse().unwrap()).unwrap()
+        Some(Pid::from_raw(number.trim().parse().unwrap()).unwrap())
+    }
+
+    /// The number of the sleeper that runs.
+    fn sleeping(&self) -> Pid {
+        let mut sleeper = None;
+        until(|| {
+            sleeper = self.begun();
+            sleeper.is_some()
+        });
+        sleeper.unwrap()
     }
 }
 
+/// Whether a process has ended, also if nobody has asked for its status yet.
 fn is_gone(process: Pid) -> bool {
-    test_kill_process(process).is_err()
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
+    let state = |stat: String| Some(stat.rsplit_once(") ")?.1.starts_with('Z'));
+    test_kill_process(process).is_err() || stat.ok().and_then(state) == Some(true)
 }
+
+/// For what must not happen before its time is up, and must have begun by then: as long as the
+/// machine needs.
+const TIMES: [&str; 4] = ["200ms", "2s", "20s", "120s"];
 
 #[test]
 fn a_request_is_the_input_of_a_command_and_its_output_the_reply() {
@@ -311,23 +327,29 @@ fn commands_end_when_nobody_wants_their_answer() {
         "({}); true",
         scratch.sleeper().replace("$$", "$(sh -c 'echo $PPID')")
     );
-    let serve = ["s", "--timeout", "100ms", "--", "sh", "-c", &script];
-    let serve = scratch.serve(&serve);
-    let (code, told) = scratch.refused(&["s", "x", "--timeout", LONG], b"");
-    assert_eq!(code, Some(3), "{told}");
-    assert!(
-        told.contains("error 124: sh had no answer within 100 ms"),
-        "{told}"
-    );
-    let command = scratch.sleeping();
-    until(|| is_gone(command));
-    drop(serve);
+    let ended = TIMES.iter().find_map(|timeout| {
+        let _serve = scratch.serve(&["s", "--timeout", timeout, "--", "sh", "-c", &script]);
+        let (code, told) = scratch.refused(&["s", "x", "--timeout", LONG], b"");
+        assert_eq!(code, Some(3), "{told}");
+        assert!(
+            told.contains("error 124: sh had no answer within "),
+            "{told}"
+        );
+        scratch
+            .begun()
+            .inspect(|command| until(|| is_gone(*command)))
+    });
+    assert!(ended.is_some(), "no command began");
     let _serve = scratch.serve(&["s", "--", "sh", "-c", &script]);
     until(|| scratch.is_served("s"));
-    let mut call = scratch.start(&["call", "s", "x", "--timeout", "1s"]);
-    let command = scratch.sleeping();
-    assert_eq!(call.child.wait().unwrap().code(), Some(1));
-    until(|| is_gone(command));
+    let ended = TIMES.iter().find_map(|timeout| {
+        let (code, told) = scratch.refused(&["s", "x", "--timeout", timeout], b"");
+        assert_eq!(code, Some(1), "{told}");
+        scratch
+            .begun()
+            .inspect(|command| until(|| is_gone(*command)))
+    });
+    assert!(ended.is_some(), "no command began");
     for lines in [false, true] {
         let mut call = scratch.command(&["call", "s", "--timeout", LONG]);
         if lines {
@@ -399,23 +421,17 @@ fn a_filter_that_ends_ends_the_server_with_an_error() {
 fn a_filter_without_an_answer_is_started_anew() {
     let scratch = Scratch::new("calls-filter-slow");
     let script = "while read line; do [ \"$line\" = slow ] && sleep 1000; echo $line; done";
-    let serve = [
-        "s",
-        "--lines",
-        "--timeout",
-        "200ms",
-        "--",
-        "sh",
-        "-c",
-        script,
-    ];
-    let _serve = scratch.serve(&serve);
-    let (code, told) = scratch.refused(&["s", "slow"], b"");
-    assert_eq!(code, Some(3));
-    assert!(told.contains("error 124: "), "{told}");
-    let call = ["call", "s", "--lines"];
-    let output = scratch.run(&call, b"quick");
-    assert_eq!(output.stdout, b"quick\n", "{output:?}");
+    let answered = TIMES.iter().find(|timeout| {
+        let filter = ["--", "sh", "-c", script];
+        let _serve =
+            scratch.serve(&[&["s", "--lines", "--timeout", timeout], &filter[..]].concat());
+        let (code, told) = scratch.refused(&["s", "slow"], b"");
+        assert_eq!(code, Some(3));
+        assert!(told.contains("error 124: "), "{told}");
+        let output = scratch.run(&["call", "s", "--lines"], b"quick");
+        output.stdout == b"quick\n"
+    });
+    assert!(answered.is_some());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Stdio};
+use std::time::Instant;
 
 use common::{DEADLINE, Scratch, terminal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -23,6 +24,8 @@ struct Shown {
     master: File,
     terminal: File,
     shown: String,
+    /// The end of what was waited for last.
+    found: usize,
 }
 
 impl Shown {
@@ -49,17 +52,22 @@ impl Shown {
             master,
             terminal,
             shown: String::new(),
+            found: 0,
         }
     }
 
-    /// Reads until this is shown.
+    /// Reads until this is shown, after what was waited for before.
     fn until(&mut self, wanted: &str) {
         let mut piece = [0; 4096];
-        let from = self.shown.len();
-        while !self.shown[from..].contains(wanted) {
-            let deadline = Timespec::try_from(DEADLINE).unwrap();
+        let start = Instant::now();
+        loop {
+            if let Some(at) = self.shown[self.found..].find(wanted) {
+                self.found += at + wanted.len();
+                return;
+            }
+            let left = DEADLINE.saturating_sub(start.elapsed());
             let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
-            let ready = poll(&mut fds, Some(&deadline)).unwrap();
+            let ready = poll(&mut fds, Some(&Timespec::try_from(left).unwrap())).unwrap();
             assert!(ready > 0, "{wanted:?} is not shown");
             let len = self.master.read(&mut piece).unwrap();
             self.shown += &String::from_utf8_lossy(&piece[..len]);

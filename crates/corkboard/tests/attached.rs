@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, SystemTime};
 
-use common::Scratch;
+use common::{Scratch, findings};
 #[cfg(target_os = "linux")]
 use corkboard::Problem;
 use corkboard::board::{
@@ -243,8 +243,6 @@ fn a_healthy_space_has_no_findings_and_loose_modes_are_found_and_mended() {
     use std::os::unix::fs::PermissionsExt;
     let scratch = Scratch::new();
     let space = scratch.space();
-    let is_about_boards =
-        |finding: &corkboard::Finding| finding.problem() != Problem::SpaceNearlyFull;
     for (name, access) in [
         ("mine", board::Access::Owner),
         ("ours", board::Access::Group),
@@ -256,27 +254,21 @@ fn a_healthy_space_has_no_findings_and_loose_modes_are_found_and_mended() {
             writer.publish(b"healthy").unwrap();
         }
     }
-    let found = space.diagnose().unwrap();
-    assert!(!found.iter().any(is_about_boards), "{found:?}");
+    let found = findings(&space);
+    assert!(found.is_empty(), "{found:?}");
     let control = space.path().join("mine.board/control");
     let loose = std::fs::Permissions::from_mode(0o666);
     std::fs::set_permissions(&control, loose).unwrap();
-    let found = space.diagnose().unwrap();
-    let finding = found
-        .iter()
-        .find(|finding| is_about_boards(finding))
-        .unwrap();
+    let found = findings(&space);
+    let finding = found.first().unwrap();
     assert_eq!(finding.problem(), Problem::WrongMode);
     assert!(finding.subject().contains("mine") && finding.is_fixable());
     finding.fix().unwrap();
     let mode = std::fs::metadata(&control).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     std::fs::write(space.path().join("mine.board/data"), "damaged").unwrap();
-    let found = space.diagnose().unwrap();
-    let finding = found
-        .iter()
-        .find(|finding| is_about_boards(finding))
-        .unwrap();
+    let found = findings(&space);
+    let finding = found.first().unwrap();
     assert_eq!(finding.problem(), Problem::Damaged);
     assert!(!finding.is_fixable());
     assert_eq!(finding.fix().unwrap_err().kind(), ErrorKind::Unsupported);

@@ -12,8 +12,8 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use common::{Scratch, until};
 use corkboard::classic::{self, Dialect, Event, Options, Reader, Reset, Writer};
@@ -298,12 +298,20 @@ fn a_block_that_is_being_made_is_not_taken_for_one_of_another_dialect() {
     let scratch = Scratch::new();
     let space = scratch.space();
     let is_over = AtomicBool::new(false);
-    let (mut found, mut absent) = (0, 0);
+    let [found, absent] = [(); 2].map(|()| AtomicU32::new(0));
+    let count = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for _ in 0..ROUNDS {
+            let start = Instant::now();
+            let mut rounds = 0;
+            // As long as it takes the other thread to get its turns.
+            while rounds < ROUNDS || count(&found) == 0 || count(&absent) == 0 {
                 drop(write_new(&space, Dialect::Seed, 64, b"value"));
                 classic::remove(&space, NAME, Dialect::Seed).unwrap();
+                rounds += 1;
+                if start.elapsed() > PATIENCE {
+                    break;
+                }
             }
             is_over.store(true, Ordering::Relaxed);
         });
@@ -311,17 +319,17 @@ fn a_block_that_is_being_made_is_not_taken_for_one_of_another_dialect() {
             match classic::recognise(&space, NAME) {
                 Ok(dialect) => {
                     assert_eq!(dialect, Dialect::Seed);
-                    found += 1;
+                    found.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(error) => {
                     let kinds = [ErrorKind::NotFound, ErrorKind::Removed];
                     assert!(kinds.contains(&error.kind()), "{error}");
-                    absent += 1;
+                    absent.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }
     });
-    assert!(found > 0 && absent > 0, "{found} {absent}");
+    assert!(count(&found) > 0 && count(&absent) > 0);
 }
 
 #[test]
@@ -451,11 +459,7 @@ fn what_is_no_regular_file_is_damaged() {
     let makes: [Make; 3] = [
         |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
         |path| fs::create_dir(path).unwrap(),
-        |path| {
-            let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
-            // SAFETY: a terminated path that outlives the call.
-            assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
-        },
+        common::make_fifo,
     ];
     for make in makes {
         let scratch = Scratch::new();

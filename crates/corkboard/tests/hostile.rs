@@ -313,11 +313,10 @@ fn exchange(path: &Path, real: &Path, what: &str) -> bool {
         "a symbolic link to itself" => symlink(path, path).unwrap(),
         "a symbolic link to a device" => symlink("/dev/zero", path).unwrap(),
         "a socket" => drop(UnixListener::bind(path).unwrap()),
-        // SAFETY: the path is a C string that outlives the call.
-        "a pipe" => assert!(made(unsafe { libc::mkfifo(c_path.as_ptr(), 0o600) })),
+        "a pipe" => common::make_fifo(path),
         "a device" => {
             let (mode, zero) = (libc::S_IFCHR | 0o600, libc::makedev(1, 5));
-            // SAFETY: as above.
+            // SAFETY: the path is a C string that outlives the call.
             return made(unsafe { libc::mknod(c_path.as_ptr(), mode, zero) });
         }
         _ => unreachable!(),

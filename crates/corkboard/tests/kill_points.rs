@@ -11,7 +11,7 @@ mod common;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Scratch, is_killed, this_program};
+use common::{Scratch, findings, is_killed, this_program};
 use corkboard::board::{self, Options, Reader, Writer, WriterMode};
 use corkboard::{ErrorKind, Kind, Problem, Space};
 
@@ -183,24 +183,13 @@ fn check_works(space: &Space, old: &mut Reader) {
 
 /// Everything that is left behind has a name, and goes away.
 fn mend(space: &Space) {
-    for finding in space.diagnose().unwrap() {
-        assert!(
-            matches!(
-                finding.problem(),
-                Problem::DeadParticipant | Problem::StaleFile | Problem::SpaceNearlyFull
-            ),
-            "{finding}"
-        );
-        if finding.is_fixable() {
-            finding.fix().unwrap();
-        }
+    for finding in findings(space) {
+        let problem = finding.problem();
+        let is_known = matches!(problem, Problem::DeadParticipant | Problem::StaleFile);
+        assert!(is_known, "{finding}");
+        finding.fix().unwrap();
     }
-    let left: Vec<_> = space
-        .diagnose()
-        .unwrap()
-        .into_iter()
-        .filter(|finding| finding.problem() != Problem::SpaceNearlyFull)
-        .collect();
+    let left = findings(space);
     assert!(left.is_empty(), "{left:?}");
     let hidden = std::fs::read_dir(space.path())
         .unwrap()

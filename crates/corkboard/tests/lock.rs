@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -127,12 +129,19 @@ fn a_waiting_writer_keeps_later_readers_out_and_no_longer_than_it_waits() {
     for open in openers(&scratch) {
         let (mut a, mut writer, mut late) = (open(), open(), open());
         let guard = a.read().unwrap();
-        let waiter = thread::spawn(move || {
-            let timeout = Duration::from_millis(300);
-            assert!(writer.write_timeout(timeout).unwrap().is_none());
-            writer
+        let is_seen = Arc::new(AtomicBool::new(false));
+        let waiter = thread::spawn({
+            let is_seen = is_seen.clone();
+            move || {
+                while !is_seen.load(Ordering::Relaxed) {
+                    let timeout = Duration::from_millis(300);
+                    assert!(writer.write_timeout(timeout).unwrap().is_none());
+                }
+                writer
+            }
         });
         until(|| late.try_read().unwrap().is_none());
+        is_seen.store(true, Ordering::Relaxed);
         let _writer = waiter.join().unwrap();
         assert!(late.try_read().unwrap().is_some(), "the gate is open again");
         drop(guard);
@@ -372,8 +381,7 @@ fn what_is_no_lock_file_is_refused_and_named() {
     assert_eq!(kind(&link), ErrorKind::Untrusted);
     assert_eq!(kind(&scratch.0), ErrorKind::Unsupported);
     let fifo = scratch.0.join("fifo");
-    let status = std::process::Command::new("mkfifo").arg(&fifo).status();
-    assert!(status.unwrap().success());
+    common::make_fifo(&fifo);
     assert_eq!(kind(&fifo), ErrorKind::Unsupported);
     assert_eq!(kind(&scratch.0.join("no/such")), ErrorKind::NotFound);
     assert_eq!(

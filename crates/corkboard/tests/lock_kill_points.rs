@@ -10,7 +10,7 @@ mod common;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{Scratch, is_killed, this_program};
+use common::{Scratch, findings, is_killed, this_program};
 use corkboard::event::{self, Event, Reset};
 use corkboard::lock::{self, Hold, RwLock, State};
 use corkboard::{ErrorKind, Kind, Problem, Space};
@@ -92,13 +92,13 @@ fn die_at(point: &str, part: &str, space: &Space) {
 
 /// Everything that is left behind has a name, and goes away.
 fn mend(space: &Space) {
-    for finding in space.diagnose().unwrap() {
+    for finding in findings(space) {
         let problem = finding.problem();
         let is_known = matches!(problem, Problem::DeadParticipant | Problem::StaleFile);
         assert!(is_known, "{finding}");
         finding.fix().unwrap();
     }
-    let left = space.diagnose().unwrap();
+    let left = findings(space);
     assert!(left.is_empty(), "{left:?}");
 }
 

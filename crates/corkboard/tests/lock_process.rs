@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{At, Scratch, is_killed, this_program, until};
+use common::{At, Scratch, findings, is_killed, this_program, until};
 #[cfg(target_os = "linux")]
 use corkboard::ErrorKind;
 use corkboard::board::{Options, Reader, WriterMode};
@@ -180,7 +180,7 @@ fn killed_holders_and_waiters_never_let_two_in_and_never_keep_the_next_out() {
         drop(last);
         // Who looks at a dying process keeps its memory, and its mappings' locks, for a moment.
         until(|| {
-            for finding in space.diagnose().unwrap() {
+            for finding in findings(&space) {
                 finding.fix().unwrap();
             }
             let stat = lock::stat(&space, NAME).unwrap();

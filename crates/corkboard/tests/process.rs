@@ -197,7 +197,7 @@ fn killed_writers_and_readers_leave_nothing_torn_stuck_or_lost() {
 fn a_dead_writer_is_replaced_also_by_one_whom_signals_keep_interrupting() {
     let scratch = Scratch::new();
     let space = scratch.space();
-    let options = Options::new().writer_timeout(Duration::from_secs(10));
+    let options = Options::new().writer_timeout(Duration::from_secs(60));
     drop(options.writer(&space, "x").unwrap());
     let mut reader = Reader::open(&space, "x").unwrap();
     let owner = Worker::start("writer", &space);

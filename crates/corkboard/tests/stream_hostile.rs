@@ -297,11 +297,7 @@ fn other_things_in_place_of_the_file() {
                 "a directory" => std::fs::create_dir(&path).unwrap(),
                 "an empty file" => std::fs::write(&path, b"").unwrap(),
                 "a link" => symlink(&real, &path).unwrap(),
-                "a pipe" => {
-                    let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
-                    // SAFETY: the path is a C string that outlives the call.
-                    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
-                }
+                "a pipe" => common::make_fifo(&path),
                 _ => {}
             }
             let error = Producer::open(&stream.space, NAME).unwrap_err();

@@ -18,7 +18,10 @@ pub struct Scratch(pub PathBuf);
 impl Scratch {
     pub fn new(test: &str) -> Self {
         let path = format!("/dev/shm/corkboard-cli-test-{}-{test}", std::process::id());
-        Self(PathBuf::from(path))
+        let scratch = Self(PathBuf::from(path));
+        // Left by tests that were killed, of a process with our number.
+        let _ = std::fs::remove_dir_all(&scratch.0);
+        scratch
     }
 
     /// The command, with signals as a terminal's shell leaves them: whoever started the tests may
@@ -30,6 +33,7 @@ impl Scratch {
             .arg(env!("CARGO_BIN_EXE_corkboard"))
             .args(arguments)
             .env("CORKBOARD_DIR", &self.0)
+            .env_remove("CLICOLOR")
             .env_remove("CLICOLOR_FORCE");
         command
     }

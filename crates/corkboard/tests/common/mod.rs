@@ -90,14 +90,42 @@ impl At for std::fs::File {
 #[allow(dead_code, reason = "not every test file starts processes")]
 pub fn this_program() -> std::process::Command {
     let program = std::env::current_exe().unwrap();
-    match std::env::var_os("CORKBOARD_TEST_RUNNER") {
+    #[allow(unused_mut, reason = "only Unix has two ways to start a process")]
+    let mut command = match std::env::var_os("CORKBOARD_TEST_RUNNER") {
         Some(runner) => {
             let mut command = std::process::Command::new(runner);
             command.arg(program);
             command
         }
         None => std::process::Command::new(program),
+    };
+    // SAFETY: the closure does nothing. With it the process is started by `fork`, which the library
+    // notices; a child started otherwise keeps what another test's thread is just claiming until it
+    // becomes another program, and that test finds its dropped handle alive for so long.
+    #[cfg(unix)]
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(&mut command, || Ok(()));
     }
+    command
+}
+
+/// What is wrong with a space's objects, whatever the machine's state and settings.
+#[allow(dead_code, reason = "not every test file asks for it")]
+pub fn findings(space: &Space) -> Vec<corkboard::Finding> {
+    use corkboard::Problem::{RemoveIpc, SpaceNearlyFull};
+    let mut findings = space.diagnose().unwrap();
+    findings.retain(|finding| !matches!(finding.problem(), SpaceNearlyFull | RemoveIpc));
+    findings
+}
+
+/// Makes a named pipe, without a process that does it.
+#[cfg(unix)]
+#[allow(dead_code, reason = "not every test file has pipes")]
+pub fn make_fifo(path: &std::path::Path) {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the path lives until the call returns.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
 }
 
 /// Whether a process ended because it was killed, and not by itself.
@@ -153,7 +181,7 @@ pub fn forked(work: impl FnOnce() -> bool) -> bool {
     unsafe {
         let child = libc::fork();
         if child == 0 {
-            libc::alarm(30);
+            libc::alarm(300);
             let is_well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
             libc::_exit(i32::from(!is_well.unwrap_or(false)));
         }
