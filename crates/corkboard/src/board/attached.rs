@@ -192,13 +192,9 @@ impl Attached {
         })
     }
 
+    /// The words of a slot's descriptor.
     #[inline]
-    pub(super) fn describe(&self, slot: usize, sequence: u64, found: Descriptor) {
-        found.store(sequence, self.head(slot));
-    }
-
-    #[inline]
-    fn head(&self, slot: usize) -> &[AtomicU64; HEAD] {
+    pub(super) fn head(&self, slot: usize) -> &[AtomicU64; HEAD] {
         self.data.array(self.descriptor_at(slot))
     }
 

@@ -72,7 +72,22 @@ impl<'a> Loan<'a> {
     ///
     /// # If a process dies
     /// *Recovers*, as [`Writer::publish`].
-    pub fn publish(mut self) -> Result<u64> {
+    #[inline]
+    pub fn publish(self) -> Result<u64> {
+        match self.place {
+            Place::Slot { slot, len }
+                if self.writer.has_turn() && self.writer.board().is_usable() =>
+            {
+                let crc = self.writer.board().checksum(&self);
+                self.writer.publish_slot(slot, len, crc)
+            }
+            _ => self.publish_otherwise(),
+        }
+    }
+
+    /// From private memory, in a turn of a shared board's, or not at all.
+    #[inline(never)]
+    fn publish_otherwise(mut self) -> Result<u64> {
         self.writer.board().check_usable(super::writer::WRITE)?;
         match self.place {
             Place::Private(ref mut buffer) => {

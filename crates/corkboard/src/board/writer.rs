@@ -422,7 +422,7 @@ impl Writer {
     }
 
     /// Publishes a reserved slot of a large board, whose payload is complete.
-    #[inline]
+    #[inline(never)]
     pub(super) fn publish_slot(&mut self, slot: usize, len: usize, crc: u64) -> Result<u64> {
         let sequence = self.next_sequence()?;
         let (monotonic, realtime) = self.clock.now();
@@ -432,12 +432,13 @@ impl Writer {
             monotonic,
             realtime,
         };
-        self.board().describe(slot, sequence, found);
         self.reserved.pop();
-        protocol::stamp(self.board().stamp(slot), sequence);
+        let head = self.held.board.head(slot);
+        found.store(sequence, head);
+        protocol::stamp(&head[STAMP / 8], sequence);
         self.copy_beside(slot, sequence, found);
         self.make_latest(slot, sequence);
-        if self.reserved.last().is_none() && self.reserves_many() {
+        if self.reserves_many() && self.reserved.last().is_none() {
             // Now, while readers are busy with this value, rather than before the next one. What
             // goes wrong goes wrong again there, and is reported.
             let _ = self.reserve_more();

@@ -34,6 +34,8 @@ fn nanoseconds(clock: libc::clockid_t) -> u64 {
     };
     // SAFETY: the function only writes to `time`, which lives. It does not fail for these clocks.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000) + time.tv_nsec as u64
+    // Wrapping: after five centuries.
+    (time.tv_sec.max(0) as u64)
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(time.tv_nsec as u64)
 }
