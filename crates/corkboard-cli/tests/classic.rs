@@ -138,6 +138,25 @@ fn content_that_is_too_long_is_refused_and_the_old_one_stays() {
 }
 
 #[test]
+fn a_block_of_another_dialect_than_was_asked_for_is_named() {
+    let scratch = Scratch::new("classic-other");
+    assert_eq!(
+        scratch.code(&["classic", "put", "x", "--text", "v"]),
+        Some(0)
+    );
+    for action in ["get", "stat"] {
+        let output = scratch.run(&["classic", action, "x", "--dialect", "current"], b"");
+        assert_eq!(output.status.code(), Some(1));
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            message.contains("\"x\" of dialect current in ")
+                && message.contains("; there is one of dialect seed"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn an_absent_block_is_a_negative_answer_and_can_be_waited_for() {
     let scratch = Scratch::new("classic-absent");
     for action in ["get", "stat"] {

@@ -123,14 +123,19 @@ impl Which {
     }
 
     fn absence(&self, space: &Space) -> String {
-        let name = &self.name;
-        match cfg!(windows) {
-            true => format!("there is no classic block {name:?}"),
-            false => format!(
-                "there is no classic block {name:?} in {}",
-                space.path().display()
-            ),
+        let mut absence = format!("there is no classic block {:?}", self.name);
+        if let Some(asked) = self.dialect {
+            absence += &format!(" of dialect {}", Dialect::from(asked));
         }
+        if !cfg!(windows) {
+            absence += &format!(" in {}", space.path().display());
+        }
+        if self.dialect.is_some()
+            && let Ok(found) = classic::recognise(space, &self.name)
+        {
+            absence += &format!("; there is one of dialect {found}");
+        }
+        absence
     }
 
     /// Nobody let us in for so long.
