@@ -213,6 +213,30 @@ fn what_a_diagnosis_reads_changes_nothing_and_tells_a_corrupt_value() {
 }
 
 #[test]
+fn a_space_that_is_not_in_memory_is_noted() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("not-in-memory");
+    let _ = std::fs::remove_dir_all(&path);
+    for (path, is_memory) in [
+        (path.clone(), is_tmpfs(path.parent().unwrap())),
+        (Scratch::new().0.clone(), is_tmpfs(Path::new("/dev/shm"))),
+    ] {
+        let found = Space::at(&path).unwrap().diagnose().unwrap();
+        let note = found
+            .iter()
+            .find(|finding| finding.problem() == Problem::NotInMemory);
+        assert_eq!(note.is_none(), is_memory, "{found:?}");
+        assert!(note.is_none_or(corkboard::Finding::is_harmless));
+        std::fs::remove_dir(path).unwrap();
+    }
+}
+
+fn is_tmpfs(path: &Path) -> bool {
+    let mut stat = Command::new("stat");
+    let shown = stat.args(["-f", "-c", "%T"]).arg(path).output().unwrap();
+    shown.stdout == b"tmpfs\n"
+}
+
+#[test]
 fn a_loose_mode_is_only_ever_tightened_and_only_in_the_board_it_was_found_in() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
     let set_mode = |path: &Path, mode| {

@@ -100,9 +100,11 @@ impl Space {
         }
     }
 
-    /// Looks at what is around it: the memory that is left, and who deletes objects.
+    /// Looks at what is around it: the memory that is left, whether it is memory, and who deletes
+    /// objects.
     pub(super) fn examine_surroundings(&self, findings: &mut Vec<Finding>) -> Result<()> {
         self.examine_memory(findings)?;
+        self.examine_file_system(findings)?;
         self.examine_logind(findings);
         Ok(())
     }
@@ -121,6 +123,22 @@ impl Space {
             );
             let repair = Repair::ByHand;
             findings.push(self.finding(Problem::SpaceNearlyFull, path, message, repair));
+        }
+        Ok(())
+    }
+
+    fn examine_file_system(&self, findings: &mut Vec<Finding>) -> Result<()> {
+        /// See `statfs(2)`.
+        const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
+        let path = self.path().display().to_string();
+        let directory = self.directory()?;
+        let stat = fs::fstatfs(&directory).map_err(|errno| Error::os("examine", &path, errno))?;
+        if !IN_MEMORY.contains(&(stat.f_type as u32)) {
+            let message = "its file system is not one in memory (tmpfs), so values are written to a disk or a network; set CORKBOARD_DIR to a directory in /dev/shm";
+            findings.push(Finding {
+                is_harmless: true,
+                ..self.finding(Problem::NotInMemory, path, message, Repair::ByHand)
+            });
         }
         Ok(())
     }

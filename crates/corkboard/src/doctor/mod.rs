@@ -42,6 +42,8 @@ pub enum Problem {
     Corrupt,
     /// An object that this user may not look into. Harmless as far as can be told.
     Unreadable,
+    /// The space is on a disk or a network. Everything works, and every value is written there.
+    NotInMemory,
 }
 
 impl Problem {
@@ -56,6 +58,7 @@ impl Problem {
             Self::Damaged => "damaged",
             Self::Corrupt => "corrupt",
             Self::Unreadable => "unreadable",
+            Self::NotInMemory => "not-in-memory",
         }
     }
 }
@@ -129,7 +132,7 @@ impl Finding {
 
     /// Whether it costs nothing and takes care of itself: the entry of a dead process that keeps no
     /// slot and no record, and that the next one reuses. Or nobody knows: an object that this user
-    /// may not look into.
+    /// may not look into. Or it may be meant so: a space on a disk.
     pub fn is_harmless(&self) -> bool {
         self.is_harmless
     }

@@ -112,10 +112,13 @@ pub fn this_program() -> std::process::Command {
 /// What is wrong with a space's objects, whatever the machine's state and settings.
 #[allow(dead_code, reason = "not every test file asks for it")]
 pub fn findings(space: &Space) -> Vec<corkboard::Finding> {
-    use corkboard::Problem::{RemoveIpc, SpaceNearlyFull};
-    let mut findings = space.diagnose().unwrap();
-    findings.retain(|finding| !matches!(finding.problem(), SpaceNearlyFull | RemoveIpc));
-    findings
+    use corkboard::Problem::{NotInMemory, RemoveIpc, SpaceNearlyFull};
+    let is_about_objects = |finding: &corkboard::Finding| {
+        let problem = finding.problem();
+        !matches!(problem, SpaceNearlyFull | RemoveIpc | NotInMemory)
+    };
+    let findings = space.diagnose().unwrap();
+    findings.into_iter().filter(is_about_objects).collect()
 }
 
 /// Makes a named pipe, without a process that does it.
