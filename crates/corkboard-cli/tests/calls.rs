@@ -425,10 +425,11 @@ fn a_filter_without_an_answer_is_started_anew() {
         let filter = ["--", "sh", "-c", script];
         let _serve =
             scratch.serve(&[&["s", "--lines", "--timeout", timeout], &filter[..]].concat());
-        let (code, told) = scratch.refused(&["s", "slow"], b"");
+        let (code, told) = scratch.refused(&["s", "slow", "--timeout", LONG], b"");
         assert_eq!(code, Some(3));
         assert!(told.contains("error 124: "), "{told}");
-        let output = scratch.run(&["call", "s", "--lines"], b"quick");
+        let quick = ["call", "s", "--lines", "--timeout", LONG];
+        let output = scratch.run(&quick, b"quick");
         output.stdout == b"quick\n"
     });
     assert!(answered.is_some());

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, SystemTime};
 
-use common::{Scratch, findings};
+use common::Scratch;
 #[cfg(target_os = "linux")]
 use corkboard::Problem;
 use corkboard::board::{
@@ -254,12 +254,12 @@ fn a_healthy_space_has_no_findings_and_loose_modes_are_found_and_mended() {
             writer.publish(b"healthy").unwrap();
         }
     }
-    let found = findings(&space);
+    let found = common::findings(&space);
     assert!(found.is_empty(), "{found:?}");
     let control = space.path().join("mine.board/control");
     let loose = std::fs::Permissions::from_mode(0o666);
     std::fs::set_permissions(&control, loose).unwrap();
-    let found = findings(&space);
+    let found = common::findings(&space);
     let finding = found.first().unwrap();
     assert_eq!(finding.problem(), Problem::WrongMode);
     assert!(finding.subject().contains("mine") && finding.is_fixable());
@@ -267,7 +267,7 @@ fn a_healthy_space_has_no_findings_and_loose_modes_are_found_and_mended() {
     let mode = std::fs::metadata(&control).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     std::fs::write(space.path().join("mine.board/data"), "damaged").unwrap();
-    let found = findings(&space);
+    let found = common::findings(&space);
     let finding = found.first().unwrap();
     assert_eq!(finding.problem(), Problem::Damaged);
     assert!(!finding.is_fixable());

@@ -213,20 +213,23 @@ fn what_a_diagnosis_reads_changes_nothing_and_tells_a_corrupt_value() {
 }
 
 #[test]
-fn a_space_that_is_not_in_memory_is_noted() {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("not-in-memory");
-    let _ = std::fs::remove_dir_all(&path);
+fn a_space_that_is_not_in_memory_is_found() {
+    let number = std::process::id();
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("not-in-memory-{number}"));
+    let scratch = Scratch::new();
     for (path, is_memory) in [
-        (path.clone(), is_tmpfs(path.parent().unwrap())),
-        (Scratch::new().0.clone(), is_tmpfs(Path::new("/dev/shm"))),
+        (&path, is_tmpfs(path.parent().unwrap())),
+        (&scratch.0, is_tmpfs(Path::new("/dev/shm"))),
     ] {
-        let found = Space::at(&path).unwrap().diagnose().unwrap();
-        let note = found
-            .iter()
-            .find(|finding| finding.problem() == Problem::NotInMemory);
-        assert_eq!(note.is_none(), is_memory, "{found:?}");
-        assert!(note.is_none_or(corkboard::Finding::is_harmless));
-        std::fs::remove_dir(path).unwrap();
+        let space = Space::at(path).unwrap();
+        let found = space.diagnose().unwrap();
+        let mut problems = found.iter().map(corkboard::Finding::problem);
+        assert_eq!(!problems.any(|it| it == Problem::NotInMemory), is_memory);
+        match Options::new().writer(&space, "x") {
+            Ok(_) => assert!(is_memory),
+            Err(error) => assert!(!is_memory && error.kind() == ErrorKind::Unsupported),
+        }
+        std::fs::remove_dir_all(path).unwrap();
     }
 }
 

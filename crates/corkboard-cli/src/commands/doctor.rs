@@ -7,7 +7,7 @@ use crate::output::{harmless, print, print_json};
 /// Look for what is wrong in the space, and say what helps.
 ///
 /// Every board's newest value is read and checked, too. What this user may not look into gets a
-/// note, and so does a space on a disk.
+/// note.
 ///
 /// With --fix, what can be repaired safely is: leftovers of dead processes are removed; nothing
 /// that a live process uses is touched.

@@ -543,8 +543,9 @@ impl Pending {
     fn dropped(&self) -> Result<Reply> {
         let cause = "the server let go of the request without an answer; see what it says";
         let attachment = &self.shared.desk.attachment;
-        // A server that finds its call removed lets go of everything.
+        // A server that finds its call removed or deleted lets go of everything.
         attachment.check_usable(CALL)?;
+        attachment.check_in_place(CALL)?;
         Err(attachment.error(ErrorKind::PeerGone, CALL, cause))
     }
 

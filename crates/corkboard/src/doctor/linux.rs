@@ -128,17 +128,11 @@ impl Space {
     }
 
     fn examine_file_system(&self, findings: &mut Vec<Finding>) -> Result<()> {
-        /// See `statfs(2)`.
-        const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
         let path = self.path().display().to_string();
-        let directory = self.directory()?;
-        let stat = fs::fstatfs(&directory).map_err(|errno| Error::os("examine", &path, errno))?;
-        if !IN_MEMORY.contains(&(stat.f_type as u32)) {
-            let message = "its file system is not one in memory (tmpfs), so values are written to a disk or a network; set CORKBOARD_DIR to a directory in /dev/shm";
-            findings.push(Finding {
-                is_harmless: true,
-                ..self.finding(Problem::NotInMemory, path, message, Repair::ByHand)
-            });
+        let is_in_memory = object::is_in_memory(self.directory()?);
+        if !is_in_memory.map_err(|errno| Error::os("examine", &path, errno))? {
+            let message = "it is not on tmpfs, so that no object can be made in it; set CORKBOARD_DIR to a directory below /dev/shm";
+            findings.push(self.finding(Problem::NotInMemory, path, message, Repair::ByHand));
         }
         Ok(())
     }

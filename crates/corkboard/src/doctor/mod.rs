@@ -42,7 +42,7 @@ pub enum Problem {
     Corrupt,
     /// An object that this user may not look into. Harmless as far as can be told.
     Unreadable,
-    /// The space is on a disk or a network. Everything works, and every value is written there.
+    /// The space is on a disk or a network, where no object can be made.
     NotInMemory,
 }
 
@@ -132,7 +132,7 @@ impl Finding {
 
     /// Whether it costs nothing and takes care of itself: the entry of a dead process that keeps no
     /// slot and no record, and that the next one reuses. Or nobody knows: an object that this user
-    /// may not look into. Or it may be meant so: a space on a disk.
+    /// may not look into.
     pub fn is_harmless(&self) -> bool {
         self.is_harmless
     }

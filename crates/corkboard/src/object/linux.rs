@@ -253,10 +253,14 @@ pub(crate) const NEW_FILE: OFlags = OFlags::RDWR
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
+/// Whether what is there stays in memory.
+pub(crate) fn is_in_memory(fd: impl AsFd) -> std::result::Result<bool, Errno> {
+    Ok(fs::fstatfs(fd)?.f_type == TMPFS_MAGIC)
+}
+
 /// Refuses what is on a disk.
 pub(crate) fn require_memory(fd: impl AsFd, object: &str) -> Result<()> {
-    let stat = fs::fstatfs(fd).map_err(|errno| Error::os("open", object, errno))?;
-    if stat.f_type == TMPFS_MAGIC {
+    if is_in_memory(fd).map_err(|errno| Error::os("open", object, errno))? {
         return Ok(());
     }
     let cause = "its space is not on tmpfs, so its content would land on a disk; set CORKBOARD_DIR to a directory below /dev/shm";

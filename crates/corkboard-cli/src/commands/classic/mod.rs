@@ -130,8 +130,9 @@ impl Which {
         if !cfg!(windows) {
             absence += &format!(" in {}", space.path().display());
         }
-        if self.dialect.is_some()
+        if let Some(asked) = self.dialect
             && let Ok(found) = classic::recognise(space, &self.name)
+            && found != asked.into()
         {
             absence += &format!("; there is one of dialect {found}");
         }
