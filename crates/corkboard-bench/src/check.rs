@@ -65,6 +65,16 @@ enum Verdict {
 }
 
 impl Threshold {
+    fn at_most(promise: &str, value: Value, most: f64) -> Self {
+        Self {
+            promise: promise.into(),
+            value,
+            least: f64::NEG_INFINITY,
+            most,
+            floor: None,
+        }
+    }
+
     fn verdict(&self, value: f64, floor: Option<f64>) -> Verdict {
         if value >= self.least && value <= self.most {
             Verdict::Met
@@ -80,13 +90,7 @@ impl Threshold {
 fn thresholds() -> Vec<Threshold> {
     let mut all = Vec::new();
     let mut at_most = |promise: &str, value, most| {
-        all.push(Threshold {
-            promise: promise.into(),
-            value,
-            least: f64::NEG_INFINITY,
-            most,
-            floor: None,
-        });
+        all.push(Threshold::at_most(promise, value, most));
     };
     let [small, large, long] = [SMALL, LARGE, LONG].map(|capacity| {
         [board::Shape::unverified, board::Shape::verified].map(|shape| shape(capacity).label())
@@ -300,12 +304,10 @@ fn thresholds() -> Vec<Threshold> {
     }
     // Putting to sleep and waking is the kernel's work.
     let sleeping = |ours: &str| ratio(round_trip::SLEEPING, ours, round_trip::EVENT);
+    let promise = "round trip sleeping on one core, of iceoryx2's event";
     all.push(Threshold {
-        promise: "round trip sleeping on one core, of iceoryx2's event".into(),
-        value: sleeping(&verified_small),
-        least: f64::NEG_INFINITY,
-        most: 0.5,
         floor: Some(sleeping(round_trip::FUTEX)),
+        ..Threshold::at_most(promise, sleeping(&verified_small), 0.5)
     });
     // Once a round, give or take what one slice that ran out adds.
     let key = (round_trip::SLEEPING, verified_small.clone());
@@ -318,12 +320,10 @@ fn thresholds() -> Vec<Threshold> {
     });
     // On some processors the fold by itself takes a sixth of mmap-sync's read.
     for (board, ours) in [("small", verified_small), ("large", verified_large)] {
+        let promise = format!("read 64 B unchanged, and fold, {board} board, of mmap-sync's");
         all.push(Threshold {
-            promise: format!("read 64 B unchanged, and fold, {board} board, of mmap-sync's"),
-            value: whole_read(&ours, read::MMAP_SYNC),
-            least: f64::NEG_INFINITY,
-            most: 0.15,
             floor: Some(whole_read(read::FOLD, read::MMAP_SYNC)),
+            ..Threshold::at_most(&promise, whole_read(&ours, read::MMAP_SYNC), 0.15)
         });
     }
     all

@@ -38,12 +38,14 @@ fn everything_holds_and_the_result_says_so() {
 #[test]
 fn a_value_that_is_tampered_with_fails_the_demonstration() {
     // Some reader must come between the tampering and the next sample.
-    let mut codes = ["2", "10", "60"].iter().map(|seconds| tampered(seconds));
-    assert_eq!(codes.find(|code| *code != 0), Some(2));
+    let mut ends = ["2", "10", "60"].iter().map(|seconds| tampered(seconds));
+    let (code, stderr) = ends.find(|(code, _)| *code != Some(0)).expect("a failure");
+    assert_eq!(code, Some(2), "{stderr:?}");
 }
 
-/// Runs the demonstration, changes the samples all the time, and returns its exit status.
-fn tampered(seconds: &str) -> i32 {
+/// Runs the demonstration, changes the samples all the time, and returns its exit status and what
+/// it told at last.
+fn tampered(seconds: &str) -> (Option<i32>, Vec<String>) {
     let scratch = Scratch::new("tampered");
     let demo = scratch.start(&["demo", "--seconds", seconds]);
     let path = format!("{}/machine.board/data", space_of(demo.child.id()));
@@ -65,7 +67,8 @@ fn tampered(seconds: &str) -> i32 {
             spoil(file);
         }
     }
-    demo.end().0.expect("an exit status")
+    let (code, _, stderr) = demo.end();
+    (code, stderr)
 }
 
 /// Changes a byte of every sample in the file.

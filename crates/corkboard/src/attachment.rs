@@ -49,6 +49,17 @@ pub(crate) fn shape<S: Shaped>(space: &Space, name: &str) -> Result<(S, Header)>
     Ok((shape, header))
 }
 
+/// What there is to remove: the object's file, and its shape unless that is damaged.
+pub(crate) fn to_remove<S: Shaped>(space: &Space, name: &str) -> (Option<S>, Single) {
+    match shape::<S>(space, name) {
+        Ok((shape, _)) => {
+            let single = shape.file();
+            (Some(shape), single)
+        }
+        Err(_) => (None, Single::damaged(S::KIND, S::ROLE)),
+    }
+}
+
 /// Opens the object, whose length and header were checked; `NotFound` when the header has changed
 /// meanwhile.
 pub(crate) fn open<S: Shaped>(

@@ -11,7 +11,7 @@ mod common;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{Scratch, findings, is_killed, this_program, until};
+use common::{Scratch, is_killed, mend, this_program, until};
 use corkboard::call::{self, Client, Options, Pending, Request, Server};
 use corkboard::{Error, ErrorKind, Keeper, Kind, Space, wait};
 
@@ -146,21 +146,6 @@ fn check_works(server: &Server, clients: &[Client]) {
         }
     }
     assert!(server.next(NOW).unwrap().is_none());
-}
-
-/// Nothing of the dead ones is left once the doctor was there.
-fn mend(space: &Space) {
-    for finding in findings(space) {
-        finding.fix().unwrap();
-    }
-    let left = findings(space);
-    assert!(left.is_empty(), "{left:?}");
-    let hidden = std::fs::read_dir(space.path()).unwrap();
-    let hidden = hidden.filter(|item| {
-        let name = item.as_ref().unwrap().file_name();
-        name.as_encoded_bytes().starts_with(b".")
-    });
-    assert_eq!(hidden.count(), 0);
 }
 
 #[test]

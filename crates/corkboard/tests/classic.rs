@@ -329,7 +329,10 @@ fn a_block_that_is_being_made_is_not_taken_for_one_of_another_dialect() {
             }
         }
     });
-    assert!(count(&found) > 0 && count(&absent) > 0);
+    assert!(
+        count(&found) > 0 && count(&absent) > 0,
+        "{found:?} {absent:?}"
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod common;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Scratch, findings, is_killed, this_program};
+use common::{Scratch, is_killed, mend, this_program};
 use corkboard::board::{self, Options, Reader, Writer, WriterMode};
 use corkboard::{ErrorKind, Kind, Problem, Space};
 
@@ -179,23 +179,6 @@ fn check_works(space: &Space, old: &mut Reader) {
     drop(readers);
     drop(writer);
     mend(space);
-}
-
-/// Everything that is left behind has a name, and goes away.
-fn mend(space: &Space) {
-    for finding in findings(space) {
-        let problem = finding.problem();
-        let is_known = matches!(problem, Problem::DeadParticipant | Problem::StaleFile);
-        assert!(is_known, "{finding}");
-        finding.fix().unwrap();
-    }
-    let left = findings(space);
-    assert!(left.is_empty(), "{left:?}");
-    let hidden = std::fs::read_dir(space.path())
-        .unwrap()
-        .map(|item| item.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.starts_with('.'));
-    assert_eq!(hidden.collect::<Vec<_>>(), [""; 0]);
 }
 
 fn shapes() -> [(usize, WriterMode); 4] {

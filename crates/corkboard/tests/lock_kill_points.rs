@@ -10,7 +10,7 @@ mod common;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{Scratch, findings, is_killed, this_program};
+use common::{Scratch, is_killed, mend, this_program};
 use corkboard::event::{self, Event, Reset};
 use corkboard::lock::{self, Hold, RwLock, State};
 use corkboard::{ErrorKind, Kind, Problem, Space};
@@ -88,18 +88,6 @@ fn assert_killed(child: Child, point: &str, part: &str) {
 /// Runs a part in a process of its own, which must die at the point.
 fn die_at(point: &str, part: &str, space: &Space) {
     assert_killed(start(point, part, space), point, part);
-}
-
-/// Everything that is left behind has a name, and goes away.
-fn mend(space: &Space) {
-    for finding in findings(space) {
-        let problem = finding.problem();
-        let is_known = matches!(problem, Problem::DeadParticipant | Problem::StaleFile);
-        assert!(is_known, "{finding}");
-        finding.fix().unwrap();
-    }
-    let left = findings(space);
-    assert!(left.is_empty(), "{left:?}");
 }
 
 /// The lock can be had, both ways, and nothing is left of who died.

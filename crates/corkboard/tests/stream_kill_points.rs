@@ -12,7 +12,7 @@ mod records;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{Scratch, findings, is_killed, this_program};
+use common::{Scratch, is_killed, mend, this_program};
 use corkboard::stream::{From, Options, Overflow, Producer, ProducerMode, Subscriber};
 use corkboard::{ErrorKind, Keeper, Kind, Problem, Space};
 use records::{check, len_of, record};
@@ -169,10 +169,7 @@ fn check_it_goes_on(space: &Space, subscriber: &mut Subscriber, received: &mut R
         }
     }
     drop((producer, late));
-    for finding in findings(space) {
-        finding.fix().unwrap();
-    }
-    assert!(findings(space).is_empty());
+    mend(space);
 }
 
 #[test]

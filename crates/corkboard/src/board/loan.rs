@@ -98,8 +98,11 @@ impl<'a> Loan<'a> {
             }
             Place::Slot { slot, len } => {
                 let crc = self.writer.board().checksum(&self);
-                self.writer
-                    .in_turn(|writer| writer.publish_loaned(slot, len, crc))
+                self.writer.in_turn(|writer| {
+                    let sequence = writer.publish_slot(slot, len, crc);
+                    writer.keep(None);
+                    sequence
+                })
             }
         }
     }

@@ -705,15 +705,6 @@ impl Writer {
         pin.store(slot.map_or(0, |slot| slot as u64 + 1), Ordering::Release);
     }
 
-    /// Publishes a loaned slot, in this handle's turn.
-    pub(super) fn publish_loaned(&mut self, slot: usize, len: usize, crc: u64) -> Result<u64> {
-        let sequence = self.publish_slot(slot, len, crc);
-        if !self.has_turn() {
-            self.keep(None);
-        }
-        sequence
-    }
-
     fn unlock(&self) {
         mutex::unlock(self.control.mapping().half_word(MUTEX), self.entry);
     }

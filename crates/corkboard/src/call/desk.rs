@@ -4,11 +4,11 @@ use std::sync::atomic::AtomicUsize;
 
 use super::layout::*;
 use super::protocol::State;
-use crate::attachment::{self, Attachment, Shaped};
+use crate::attachment::{self, Attachment};
 use crate::board::Integrity;
 use crate::error::{Error, ErrorKind, Result};
 use crate::integrity::{copy_crc64, crc64, seal};
-use crate::object::{Removal, Single};
+use crate::object::Removal;
 use crate::participants::{Table, lock_byte};
 use crate::prefetch;
 use crate::space::Space;
@@ -317,10 +317,7 @@ impl Desk {
 
 /// Removes a call: handles on it say `Removed`.
 pub(super) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> {
-    let found = attachment::shape::<Geometry>(space, name).ok();
-    let found = found.map(|(geometry, _)| geometry);
-    let damaged = Single::damaged(Geometry::KIND, Geometry::ROLE);
-    let single = found.map_or(damaged, |found| found.file());
+    let (found, single) = attachment::to_remove::<Geometry>(space, name);
     let wake = |mapping: &Mapping| {
         let Some(geometry) = found else {
             return;

@@ -104,15 +104,19 @@ impl Space {
     /// objects.
     pub(super) fn examine_surroundings(&self, findings: &mut Vec<Finding>) -> Result<()> {
         self.examine_memory(findings)?;
-        self.examine_file_system(findings)?;
         self.examine_logind(findings);
         Ok(())
     }
 
     fn examine_memory(&self, findings: &mut Vec<Finding>) -> Result<()> {
         let path = self.path().display().to_string();
+        let failed = |errno| Error::os("examine", &path, errno);
         let directory = self.directory()?;
-        let stat = fs::fstatvfs(&directory).map_err(|errno| Error::os("examine", &path, errno))?;
+        if !object::is_in_memory(&directory).map_err(failed)? {
+            let message = "it is not on tmpfs, so that no object can be made in it; set CORKBOARD_DIR to a directory below /dev/shm";
+            findings.push(self.finding(Problem::NotInMemory, &path, message, Repair::ByHand));
+        }
+        let stat = fs::fstatvfs(&directory).map_err(failed)?;
         if stat.f_blocks > 0
             && stat.f_bavail.saturating_mul(100) / stat.f_blocks < NEARLY_FULL_PERCENT
         {
@@ -123,16 +127,6 @@ impl Space {
             );
             let repair = Repair::ByHand;
             findings.push(self.finding(Problem::SpaceNearlyFull, path, message, repair));
-        }
-        Ok(())
-    }
-
-    fn examine_file_system(&self, findings: &mut Vec<Finding>) -> Result<()> {
-        let path = self.path().display().to_string();
-        let is_in_memory = object::is_in_memory(self.directory()?);
-        if !is_in_memory.map_err(|errno| Error::os("examine", &path, errno))? {
-            let message = "it is not on tmpfs, so that no object can be made in it; set CORKBOARD_DIR to a directory below /dev/shm";
-            findings.push(self.finding(Problem::NotInMemory, path, message, Repair::ByHand));
         }
         Ok(())
     }

@@ -3,10 +3,10 @@
 use super::layout::*;
 use super::protocol;
 use super::{Integrity, Overflow};
-use crate::attachment::{self, Attachment, Shaped};
+use crate::attachment::{self, Attachment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::integrity::crc64;
-use crate::object::{Removal, Single};
+use crate::object::Removal;
 use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering, copy_words};
 use crate::sys::map::{Mapping, Protection};
@@ -187,10 +187,7 @@ impl Ring {
 
 /// Removes a stream: handles on it say `Removed`.
 pub(super) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> {
-    let found = attachment::shape::<Geometry>(space, name).ok();
-    let found = found.map(|(geometry, _)| geometry);
-    let damaged = Single::damaged(Geometry::KIND, Geometry::ROLE);
-    let single = found.map_or(damaged, |found| found.file());
+    let (found, single) = attachment::to_remove::<Geometry>(space, name);
     let wake = |mapping: &Mapping| {
         let Some(geometry) = found else {
             return;

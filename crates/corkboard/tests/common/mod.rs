@@ -121,6 +121,24 @@ pub fn findings(space: &Space) -> Vec<corkboard::Finding> {
     findings.into_iter().filter(is_about_objects).collect()
 }
 
+/// Everything that dead processes left in a space has a name, and goes away.
+#[allow(dead_code, reason = "not every test file kills at named points")]
+pub fn mend(space: &Space) {
+    use corkboard::Problem::{DeadParticipant, StaleFile};
+    for finding in findings(space) {
+        let is_known = matches!(finding.problem(), DeadParticipant | StaleFile);
+        assert!(is_known, "{finding}");
+        finding.fix().unwrap();
+    }
+    let left = findings(space);
+    assert!(left.is_empty(), "{left:?}");
+    let hidden = std::fs::read_dir(space.path())
+        .unwrap()
+        .map(|item| item.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with('.'));
+    assert_eq!(hidden.collect::<Vec<_>>(), [""; 0]);
+}
+
 /// Makes a named pipe, without a process that does it.
 #[cfg(unix)]
 #[allow(dead_code, reason = "not every test file has pipes")]
