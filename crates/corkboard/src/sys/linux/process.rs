@@ -12,47 +12,46 @@ use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 use super::Errno;
 use super::file::File;
 
-/// Names the process that made a handle: a fork's child finds its word wiped by the kernel.
-#[derive(Clone, Copy)]
-pub(crate) struct Generation {
-    word: &'static AtomicU64,
-    value: u64,
+/// Words that the kernel sets to zero in a fork's child.
+type WipedPage = [AtomicU64; 4096 / size_of::<AtomicU64>()];
+
+/// The page of this process, whose first word is not zero. A fork's child finds that of its parent
+/// wiped, and makes one of its own.
+fn own_page() -> Result<&'static WipedPage, Errno> {
+    // Nothing that one thread holds while others wait: a fork's child would wait for ever.
+    static PAGE: AtomicPtr<WipedPage> = AtomicPtr::new(std::ptr::null_mut());
+    let found = PAGE.load(Ordering::Acquire);
+    // SAFETY: null, or from `wiped_page`, which lives as long as the process.
+    if let Some(page) = unsafe { found.as_ref() }
+        && page[0].load(Ordering::Relaxed) != 0
+    {
+        return Ok(page);
+    }
+    let fresh = wiped_page()?;
+    fresh[0].store(1, Ordering::Relaxed);
+    let ours = std::ptr::from_ref(fresh).cast_mut();
+    // Release pairs with the Acquire above; who comes second leaves its page unused.
+    match PAGE.compare_exchange(found, ours, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Ok(fresh),
+        // SAFETY: as above, and of another thread of this process, or ours would have been stored.
+        Err(first) => Ok(unsafe { &*first }),
+    }
 }
+
+/// Names the process that made a handle.
+#[derive(Clone, Copy)]
+pub(crate) struct Generation(&'static AtomicU64);
 
 impl Generation {
     /// The generation of this process.
     pub(crate) fn current() -> Result<Self, Errno> {
-        // Nothing that one thread holds while others wait: a fork's child would wait for ever.
-        static WORD: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        // SAFETY: null, or one of the words of `wiped_page`, which live as long as the process.
-        let word = match unsafe { WORD.load(Ordering::Acquire).as_ref() } {
-            Some(word) => word,
-            None => {
-                let fresh = &wiped_page()?[0];
-                let (null, ours) = (std::ptr::null_mut(), std::ptr::from_ref(fresh).cast_mut());
-                // Release pairs with the Acquire above; who comes second leaves its page unused.
-                match WORD.compare_exchange(null, ours, Ordering::AcqRel, Ordering::Acquire) {
-                    Ok(_) => fresh,
-                    // SAFETY: as above, and not null, or ours would have been stored.
-                    Err(first) => unsafe { &*first },
-                }
-            }
-        };
-        if word.load(Ordering::Relaxed) == 0 {
-            let next = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-            let _ = word.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed);
-        }
-        Ok(Self {
-            word,
-            value: word.load(Ordering::Relaxed),
-        })
+        own_page().map(|page| Self(&page[0]))
     }
 
     /// Whether this is still the process that made the handle.
     #[inline]
     pub(crate) fn is_current(self) -> bool {
-        self.word.load(Ordering::Relaxed) == self.value
+        self.0.load(Ordering::Relaxed) != 0
     }
 }
 
@@ -98,16 +97,29 @@ pub(crate) struct WipedWord(&'static AtomicU64);
 
 /// Words that nobody holds. Each is alone on its cache line, so that handles of different threads
 /// do not slow each other down.
-static FREE: OfProcess<Mutex<Vec<&'static AtomicU64>>> = OfProcess::new();
+#[derive(Default)]
+struct FreeWords {
+    words: Vec<&'static AtomicU64>,
+    /// Whether those of the process's own page were given out.
+    has_begun: bool,
+}
+
+static FREE: OfProcess<Mutex<FreeWords>> = OfProcess::new();
 
 impl WipedWord {
     /// A word that is zero.
     pub(crate) fn new() -> Result<Self, Errno> {
         let mut free = FREE.get()?.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.is_empty() {
-            free.extend(wiped_page()?.iter().step_by(64 / size_of::<AtomicU64>()));
+        if free.words.is_empty() {
+            // Beside the word that handles look at together with theirs.
+            let page = match std::mem::replace(&mut free.has_begun, true) {
+                false => own_page()?,
+                true => wiped_page()?,
+            };
+            let lines = page.iter().step_by(64 / size_of::<AtomicU64>());
+            free.words.extend(lines.skip(1));
         }
-        let word = free.pop().ok_or(Errno::NOMEM)?;
+        let word = free.words.pop().ok_or(Errno::NOMEM)?;
         word.store(0, Ordering::Relaxed);
         Ok(Self(word))
     }
@@ -128,24 +140,21 @@ impl Drop for WipedWord {
         // Without memory for a list, the word is lost.
         if let Ok(free) = FREE.get() {
             let mut free = free.lock().unwrap_or_else(PoisonError::into_inner);
-            free.push(self.0);
+            free.words.push(self.0);
         }
     }
 }
 
-/// Words that the kernel sets to zero in a fork's child; they live until the process ends.
-fn wiped_page() -> Result<&'static [AtomicU64], Errno> {
-    let len = 4096;
+/// A new page of such words, all zero, which lives until the process ends.
+fn wiped_page() -> Result<&'static WipedPage, Errno> {
+    let len = size_of::<WipedPage>();
     // SAFETY: the kernel chooses an address that nothing else uses; the page is zeroed and never
     // unmapped, so references to its words live as long as the process.
     unsafe {
         let flags = ProtFlags::READ | ProtFlags::WRITE;
         let page = mm::mmap_anonymous(std::ptr::null_mut(), len, flags, MapFlags::PRIVATE)?;
         mm::madvise(page, len, Advice::LinuxWipeOnFork)?;
-        Ok(std::slice::from_raw_parts(
-            page.cast(),
-            len / size_of::<AtomicU64>(),
-        ))
+        Ok(&*page.cast())
     }
 }
 
