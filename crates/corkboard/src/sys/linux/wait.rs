@@ -4,6 +4,8 @@ use std::ptr;
 use std::time::Duration;
 
 use rustix::event::Timespec;
+use rustix::io::Errno;
+use rustix::thread::futex::{self, Flags};
 
 use super::clock;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
@@ -22,22 +24,21 @@ pub(crate) fn wait_low(word: &AtomicU64, expected: u32, timeout: Duration) -> bo
 
 /// Wakes everyone who sleeps in [`wait_low`].
 pub(crate) fn wake_low(word: &AtomicU64) {
-    wake(low_half(word), i32::MAX);
+    wake(low_half(word), EVERYONE);
 }
 
 /// As [`wake_low`], `count` at most. Returns how many slept.
 pub(crate) fn wake_low_some(word: &AtomicU64, count: u32) -> usize {
-    let woken = wake(low_half(word), i32::try_from(count).unwrap_or(i32::MAX));
-    usize::try_from(woken).unwrap_or(0)
+    wake(low_half(word), count.min(EVERYONE))
 }
 
 /// As [`wait_low`], on 32 bits that this process never touches itself: memory that is gone ends
 /// the sleep at once with [`Sleep::Impossible`].
 pub(crate) fn wait_untouched(address: *const u32, expected: u32, timeout: Duration) -> Sleep {
-    match wait_errno(address, expected, timeout) {
-        Some(libc::ETIMEDOUT) => Sleep::TimedOut,
-        None | Some(libc::EAGAIN | libc::EINTR) => Sleep::Ended,
-        Some(_) => Sleep::Impossible,
+    match sleep(address, expected, timeout) {
+        Err(Errno::TIMEDOUT) => Sleep::TimedOut,
+        Ok(()) | Err(Errno::AGAIN | Errno::INTR) => Sleep::Ended,
+        Err(_) => Sleep::Impossible,
     }
 }
 
@@ -51,7 +52,7 @@ pub(crate) enum Sleep {
 
 /// Wakes everyone who sleeps in [`wait_untouched`].
 pub(crate) fn wake_untouched(address: *const u32) {
-    wake(address, i32::MAX);
+    wake(address, EVERYONE);
 }
 
 /// Adds 1 to 32 bits that this process never touches itself, and wakes everyone who sleeps in
@@ -87,34 +88,35 @@ pub(crate) fn wake_half_one(word: &AtomicU32) {
     wake(ptr::from_ref(word).cast(), 1);
 }
 
+#[inline]
 fn wait(address: *const u32, expected: u32, timeout: Duration) -> bool {
-    wait_errno(address, expected, timeout) == Some(libc::ETIMEDOUT)
+    sleep(address, expected, timeout) == Err(Errno::TIMEDOUT)
 }
 
-/// Sleeps, and returns what the kernel says if it is not that somebody woke us.
-fn wait_errno(address: *const u32, expected: u32, timeout: Duration) -> Option<i32> {
-    let time = libc::timespec {
-        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: timeout.subsec_nanos() as _,
+#[inline]
+fn sleep(address: *const u32, expected: u32, timeout: Duration) -> Result<(), Errno> {
+    let time = Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
     };
-    // SAFETY: the kernel only reads the word, and checks its address; `time` outlives the call.
-    let status = unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            address,
-            libc::FUTEX_WAIT,
-            expected,
-            &raw const time,
-        )
-    };
-    (status == -1)
-        .then(|| std::io::Error::last_os_error().raw_os_error())
-        .flatten()
+    futex::wait(shared(address), Flags::empty(), expected, Some(&time))
 }
 
-fn wake(address: *const u32, count: i32) -> libc::c_long {
-    // SAFETY: the kernel uses the address only to find sleepers.
-    unsafe { libc::syscall(libc::SYS_futex, address, libc::FUTEX_WAKE, count) }
+/// As many as the kernel can count.
+const EVERYONE: u32 = i32::MAX as u32;
+
+/// Returns how many slept.
+#[inline]
+fn wake(address: *const u32, count: u32) -> usize {
+    futex::wake(shared(address), Flags::empty(), count).unwrap_or(0)
+}
+
+/// A word whose address goes to the kernel, and which is not touched otherwise.
+#[inline]
+fn shared<'a>(address: *const u32) -> &'a std::sync::atomic::AtomicU32 {
+    // SAFETY: aligned, in memory that is mapped as long as who sleeps or wakes there borrows it;
+    // that there may be nothing behind it any more matters to the kernel only, which checks.
+    unsafe { &*address.cast() }
 }
 
 /// A word to sleep on together with others: its low half, while that is what was found.
