@@ -1,6 +1,7 @@
 //! What every handle on a board holds: the mapped data, where everything in it is, and the means
 //! to find the board's files again. No descriptor stays open.
 
+use std::ops::Deref;
 use std::sync::atomic::AtomicBool;
 
 use super::Integrity;
@@ -10,7 +11,7 @@ use super::layout::{DESCRIPTOR_LEN, SMALL_SLOTS, STATE_LIVE, STATE_REMOVED, unpa
 use super::protocol::GONE;
 use super::small::SmallSlot;
 use crate::error::{Error, ErrorKind, Result};
-use crate::integrity::{crc64, seal};
+use crate::integrity::{Checksums, seal};
 use crate::object::{self, Identity, read_words_at};
 use crate::space::{Kind, Space};
 use crate::sync::{AtomicU64, Ordering};
@@ -20,28 +21,39 @@ use crate::sys::map::{Mapping, Protection};
 use crate::sys::process::Generation;
 
 /// One board, mapped.
+///
+/// What every publication and every new value needs fills the first cache line, for who does
+/// something else in between, or sleeps, finds them all cold.
+#[repr(C, align(64))]
 pub(super) struct Attached {
-    pub(super) space: Space,
-    pub(super) name: String,
-    pub(super) geometry: Geometry,
-    pub(super) generation: Generation,
     /// The data; or, if it is not mapped, memory of our own with only its state and latest word,
     /// as they were at the last [`refresh`](Self::refresh).
     pub(super) data: Mapping,
+    pub(super) generation: Generation,
     /// Whether the data is mapped. A reader maps no file of another user than root: whoever owns a
     /// file may cut it short, and touching the mapping then is the end of the process.
     pub(super) is_mapped: bool,
-    identity: Identity,
     /// Whether the last look at the board's path found the files gone.
     is_deleted: AtomicBool,
+    /// How to compute checksums; `None` on a board without.
+    checksums: Option<Checksums>,
+    pub(super) geometry: Geometry,
     /// The geometry's answers, asked once.
     places: Places,
+    pub(super) space: Space,
+    pub(super) name: String,
+    identity: Identity,
 }
+
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+const _: () = assert!(
+    std::mem::offset_of!(Attached, geometry.max_readers) < 64,
+    "all of it is in one line"
+);
 
 /// Where slots are: first offset and distance, of descriptors and of payloads.
 #[derive(Clone, Copy)]
 struct Places {
-    is_small: bool,
     slots: usize,
     descriptors: usize,
     descriptor_stride: usize,
@@ -100,8 +112,11 @@ impl Attached {
             is_mapped,
             identity: files.facts.identity,
             is_deleted: AtomicBool::new(false),
+            checksums: match geometry.integrity {
+                Integrity::Crc64 => Some(Checksums::new()),
+                Integrity::None => None,
+            },
             places: Places {
-                is_small: geometry.is_small(),
                 slots: geometry.slots(),
                 descriptors: geometry.descriptor(0),
                 descriptor_stride: geometry.descriptor(1) - geometry.descriptor(0),
@@ -115,7 +130,7 @@ impl Attached {
 
     #[inline]
     pub(super) fn is_small(&self) -> bool {
-        self.places.is_small
+        self.geometry.is_small()
     }
 
     #[inline]
@@ -208,20 +223,17 @@ impl Attached {
         Err(self.contradictory(operation))
     }
 
-    /// A value's checksum, or 0 on a board without.
+    /// A value's checksum, or 0 on a board without, which does not look at it.
     #[inline]
-    pub(super) fn checksum(&self, value: &[u8]) -> u64 {
-        match self.geometry.integrity {
-            Integrity::Crc64 => crc64(value, 0),
-            Integrity::None => 0,
-        }
+    pub(super) fn checksum(&self, value: &impl Deref<Target = [u8]>) -> u64 {
+        self.checksums.map_or(0, |sums| sums.crc64(value, 0))
     }
 
     /// Whether these are the bytes that were published, as far as the board can tell.
     #[inline]
     pub(super) fn verify(&self, sequence: u64, found: Descriptor, value: &[u8]) -> Result<()> {
-        let actual = self.checksum(value);
-        if self.geometry.integrity == Integrity::None || actual == found.crc {
+        let actual = self.checksum(&value);
+        if self.checksums.is_none() || actual == found.crc {
             return Ok(());
         }
         Err(self.corrupt(sequence, found.crc, actual))
@@ -277,14 +289,21 @@ impl Attached {
     }
 
     /// Why the board is not usable, if it is not.
+    #[inline]
     pub(super) fn check_usable(&self, operation: &'static str) -> Result<()> {
-        self.check_generation(operation)?;
-        let is_live = self.state().load(Ordering::Relaxed) == STATE_LIVE;
         // Relaxed: what somebody else's look found is noticed sooner or later.
-        if is_live && !self.is_deleted.load(Ordering::Relaxed) {
+        if self.is_usable() && !self.is_deleted.load(Ordering::Relaxed) {
             return Ok(());
         }
-        Err(self.removed(operation))
+        Err(self.unusable(operation))
+    }
+
+    #[cold]
+    fn unusable(&self, operation: &'static str) -> Error {
+        match self.check_generation(operation) {
+            Ok(()) => self.removed(operation),
+            Err(forked) => forked,
+        }
     }
 
     pub(super) fn check_generation(&self, operation: &'static str) -> Result<()> {

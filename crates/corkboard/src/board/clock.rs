@@ -39,6 +39,7 @@ impl Clock {
         }
     }
 
+    #[cold]
     #[inline(never)]
     fn precise(&mut self) -> (u64, u64) {
         let now = clock::monotonic();

@@ -77,6 +77,12 @@ pub(crate) fn small_slot(sequence: u64) -> usize {
     sequence as usize % SMALL_SLOTS
 }
 
+/// The offset of a large board's descriptor, whatever its capacity.
+#[inline]
+pub(crate) fn large_descriptor(slot: usize) -> usize {
+    SLOTS + slot * 128
+}
+
 /// Which of a board's files a header begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -95,15 +101,16 @@ impl Role {
     }
 }
 
-/// A board's shape, fixed at creation.
+/// A board's shape, fixed at creation. First what every publication looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub(crate) struct Geometry {
-    pub(crate) instance: u64,
     pub(crate) capacity: usize,
-    pub(crate) max_readers: u32,
     pub(crate) integrity: Integrity,
     pub(crate) timestamp: Timestamp,
     pub(crate) writer_mode: WriterMode,
+    pub(crate) max_readers: u32,
+    pub(crate) instance: u64,
     pub(crate) created_ns: u64,
     pub(crate) value_type: Option<TypeRecord>,
 }
@@ -160,7 +167,10 @@ impl Geometry {
 
     #[inline]
     pub(crate) fn descriptor(&self, slot: usize) -> usize {
-        SLOTS + slot * if self.is_small() { self.stride() } else { 128 }
+        if self.is_small() {
+            return SLOTS + slot * self.stride();
+        }
+        large_descriptor(slot)
     }
 
     #[inline]

@@ -126,7 +126,7 @@ impl SlotSet {
             let mut free = !word;
             while free != 0 {
                 let slot = index * 64 + free.trailing_zeros() as usize;
-                if slot >= count || others.len == wanted.min(BATCH) {
+                if slot >= count || others.len() == wanted.min(BATCH) {
                     return others;
                 }
                 others.push(slot);
@@ -163,44 +163,49 @@ pub(super) const BATCH: usize = 7;
 /// Slots that the writer has marked and may write: none is pinned, none is the latest.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reserved {
-    slots: [usize; BATCH],
-    len: usize,
+    slots: [u16; BATCH],
+    len: u16,
 }
+
+const _: () = assert!(MAX_SLOTS <= 1 << u16::BITS, "every slot's number fits");
 
 impl Reserved {
     #[inline]
     pub(super) fn push(&mut self, slot: usize) {
-        if let Some(free) = self.slots.get_mut(self.len) {
-            *free = slot;
+        if let Some(free) = self.slots.get_mut(usize::from(self.len)) {
+            *free = slot as u16;
             self.len += 1;
         }
     }
 
     #[inline]
     pub(super) fn last(&self) -> Option<usize> {
-        self.len.checked_sub(1).map(|last| self.slots[last])
+        let last = self.len.checked_sub(1)?;
+        self.slots.get(usize::from(last)).copied().map(usize::from)
     }
 
     pub(super) fn contains(&self, slot: usize) -> bool {
-        self.slots[..self.len].contains(&slot)
+        self.iter().any(|found| found == slot)
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.len)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
-        self.slots[..self.len].iter().copied()
+        self.slots.iter().take(self.len()).copied().map(usize::from)
     }
 
     /// All but the last.
     pub(super) fn others(&self) -> impl Iterator<Item = usize> {
-        self.iter().take(self.len.saturating_sub(1))
+        self.iter().take(self.len().saturating_sub(1))
     }
 
     /// Makes one of them the last.
     pub(super) fn move_last(&mut self, slot: usize) {
-        if let Some(at) = self.slots[..self.len]
-            .iter()
-            .position(|found| *found == slot)
-        {
-            self.slots.swap(at, self.len - 1);
+        let found = self.iter().position(|found| found == slot);
+        if let (Some(at), Some(last)) = (found, self.len().checked_sub(1)) {
+            self.slots.swap(at, last);
         }
     }
 
@@ -221,8 +226,8 @@ pub(super) fn reserve<'a>(
 ) -> SlotSet {
     let tried = *candidates;
     let mut before = [0; BATCH];
-    for (before, slot) in before.iter_mut().zip(&tried.slots[..tried.len]) {
-        let stamp = stamp(*slot);
+    for (before, slot) in before.iter_mut().zip(tried.iter()) {
+        let stamp = stamp(slot);
         *before = stamp.load(Ordering::Relaxed);
         stamp.store(*before | BUSY, Ordering::Relaxed);
     }
@@ -230,12 +235,12 @@ pub(super) fn reserve<'a>(
     fence(Ordering::SeqCst);
     let pinned = SlotSet::pinned(pins);
     candidates.len = 0;
-    for (before, slot) in before.iter().zip(&tried.slots[..tried.len]) {
-        if pinned.contains(*slot) {
+    for (before, slot) in before.iter().zip(tried.iter()) {
+        if pinned.contains(slot) {
             // Release: nothing in the slot has changed since it was stamped.
-            stamp(*slot).store(*before, Ordering::Release);
+            stamp(slot).store(*before, Ordering::Release);
         } else {
-            candidates.push(*slot);
+            candidates.push(slot);
         }
     }
     pinned

@@ -20,12 +20,13 @@ use crate::error::Result;
 ///
 /// **H1** `start` and `len` are inside the mapped data or inside `copy`, and those bytes change
 /// only through `&mut` of this: a pinned slot is written by nobody until the pin moves (I3).
+#[repr(C)]
 pub(super) struct Held {
     pub(super) board: Arc<Attached>,
-    pub(super) copy: Buffer,
     start: *const u8,
     len: usize,
     sequence: u64,
+    pub(super) copy: Buffer,
     monotonic: u64,
     realtime: u64,
     known: Known,

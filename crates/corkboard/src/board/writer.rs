@@ -69,36 +69,44 @@ pub(super) const WRITE: &str = "write to";
 /// # Ok(())
 /// # }
 /// ```
+// What a publication needs comes first, in as few cache lines as can be: see `Attached`.
+#[repr(C, align(64))]
 pub struct Writer {
-    pub(super) held: Held,
-    control: Table,
     readers: Table,
-    entry: usize,
-    timeout: Duration,
-    side: Side,
-    /// Publications with a fence that nobody waited for, in a row.
-    unwaited: u32,
-    clock: Clock,
-    known: Known,
-    /// Slot and sequence of the newest value, while this handle has the turn.
-    latest: (usize, u64),
     /// Marked slots of a large board; empty between turns.
     reserved: Reserved,
+    /// Publications with a fence that nobody waited for, in a row.
+    unwaited: u32,
+    side: Side,
+    /// Whether there is a beacon, or else something to see to before the next publication.
+    is_lit: bool,
+    /// Slot and sequence of the newest value, while this handle has the turn.
+    latest: (usize, u64),
+    /// The slots of a small board; `held.board` outlives them.
+    small: Option<SmallSlots>,
+    clock: Clock,
+    pub(super) held: Held,
+    control: Table,
+    entry: usize,
+    timeout: Duration,
+    known: Known,
     /// What was pinned at the last look.
     pinned: SlotSet,
     /// Bytes at each slot's beginning that this handle has allocated, if no other handle has
     /// given any back since: `releases` is what that word was.
     populated: Vec<usize>,
     releases: u64,
-    /// The slots of a small board; `held.board` outlives them.
-    small: Option<SmallSlots>,
     /// Says to those who may only read that a writer is alive.
     beacon: Option<Beacon>,
     /// When to try again, while there is no beacon.
     relight: Option<Looks>,
-    /// One more than the longest value; 0 while there is something to see to first: the beacon.
-    quick_end: usize,
 }
+
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+const _: () = assert!(
+    std::mem::offset_of!(Writer, held) == 128 - size_of::<Arc<Attached>>(),
+    "what comes before is in two lines, and so is the pointer that `held` begins with"
+);
 
 impl Writer {
     /// Opens an existing board for writing, adopting its options.
@@ -177,7 +185,7 @@ impl Writer {
             small: unsafe { SmallSlots::new(&board) },
             beacon: None,
             relight: None,
-            quick_end: 0,
+            is_lit: false,
             held: Held::new(Arc::new(board)),
         };
         if writer.has_turn() {
@@ -192,7 +200,7 @@ impl Writer {
     fn set_beacon(&mut self, beacon: Option<Beacon>) {
         let is_lit = beacon.is_some();
         self.relight = (!is_lit).then(|| Looks::every(RELIGHT));
-        self.quick_end = if is_lit { self.capacity() + 1 } else { 0 };
+        self.is_lit = is_lit;
         self.beacon = beacon;
     }
 
@@ -213,6 +221,7 @@ impl Writer {
     }
 
     /// The longest value in bytes.
+    #[inline]
     pub fn capacity(&self) -> usize {
         self.board().geometry.capacity
     }
@@ -408,7 +417,7 @@ impl Writer {
         let (monotonic, realtime) = self.clock.now();
         let found = Descriptor {
             len: value.len(),
-            crc: self.board().checksum(value),
+            crc: self.board().checksum(&value),
             monotonic,
             realtime,
         };
@@ -433,10 +442,14 @@ impl Writer {
             realtime,
         };
         self.reserved.pop();
-        let head = self.held.board.head(slot);
+        let board = self.board();
+        let head = board.data.array(large_descriptor(slot));
         found.store(sequence, head);
         protocol::stamp(&head[STAMP / 8], sequence);
-        self.copy_beside(slot, sequence, found);
+        protocol::mark(board.beside().stamp(), sequence);
+        if found.len <= BESIDE_LEN {
+            self.copy_beside(slot, sequence, found);
+        }
         self.make_latest(slot, sequence);
         if self.reserves_many() && self.reserved.last().is_none() {
             // Now, while readers are busy with this value, rather than before the next one. What
@@ -446,15 +459,12 @@ impl Writer {
         Ok(sequence)
     }
 
-    /// Puts a copy of a short value beside the latest word, or says that there is none: I5.
-    #[inline]
+    /// Puts a copy of a short value beside the latest word, where the stamp says by now that there
+    /// is none: I5.
+    #[inline(never)]
     fn copy_beside(&self, slot: usize, sequence: u64, found: Descriptor) {
         let board = self.board();
         let beside = board.beside();
-        protocol::mark(beside.stamp(), sequence);
-        if found.len > BESIDE_LEN {
-            return;
-        }
         let start = board.data.bytes(board.payload_at(slot), found.len);
         // SAFETY: inside the mapping (checked by `bytes`), written before, and by nobody now: the
         // slot was reserved by this handle (I3), and from its stamp on readers only read it.
@@ -664,7 +674,7 @@ impl Writer {
 
     #[inline]
     fn is_ready(&self, len: usize) -> bool {
-        self.board().is_usable() && len < self.quick_end
+        self.is_lit && self.board().is_usable() && len <= self.capacity()
     }
 
     #[inline]

@@ -29,15 +29,36 @@ const PIECE: usize = 8 << 10;
 /// ```
 #[inline]
 pub fn crc64(bytes: &[u8], previous: u64) -> u64 {
+    Checksums::new().crc64(bytes, previous)
+}
+
+/// The means of this processor, for those who ask often enough to look for them once.
+#[derive(Clone, Copy)]
+pub(crate) struct Checksums {
+    /// **C1** Whether the processor has the features that `short::crc64` needs.
     #[cfg(target_arch = "x86_64")]
-    if bytes.len() <= SHORT
-        && is_x86_feature_detected!("pclmulqdq")
-        && is_x86_feature_detected!("sse4.1")
-    {
-        // SAFETY: the processor has both features, as just checked.
-        return unsafe { short::crc64(bytes, previous) };
+    has_short: bool,
+}
+
+impl Checksums {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self {
+            #[cfg(target_arch = "x86_64")]
+            has_short: is_x86_feature_detected!("pclmulqdq") && is_x86_feature_detected!("sse4.1"),
+        }
     }
-    bulk(bytes, previous)
+
+    /// As [`crc64`].
+    #[inline]
+    pub(crate) fn crc64(self, bytes: &[u8], previous: u64) -> u64 {
+        #[cfg(target_arch = "x86_64")]
+        if bytes.len() <= SHORT && self.has_short {
+            // SAFETY: C1.
+            return unsafe { short::crc64(bytes, previous) };
+        }
+        bulk(bytes, previous)
+    }
 }
 
 /// 2^64 divided by the golden ratio: odd, and every number's multiple differs in many bits.
