@@ -15,7 +15,6 @@ use super::small::SmallSlots;
 use super::snapshot::{Held, OwnedSnapshot, Snapshot};
 use super::watching::{self, OBSERVER_SLICE, SLICE};
 use crate::buffer::Destination;
-use crate::clock::Looks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
 use crate::object::{self, read_at, read_words_at};
@@ -26,7 +25,7 @@ use crate::spins;
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::sys::map::Protection;
 use crate::sys::process::{WipedWord, no_fork};
-use crate::sys::{barrier, wait};
+use crate::sys::{barrier, clock, wait};
 
 const ATTEMPTS: u32 = 10_000;
 /// How often to look again at a slot that contradicts an unchanged latest word.
@@ -72,21 +71,23 @@ pub(super) const READ: &str = "read";
 /// # Ok(())
 /// # }
 /// ```
+// What a new value needs comes first, in as few cache lines as can be: see `Attached`.
+#[repr(C, align(64))]
 pub struct Reader {
-    held: Held,
-    /// Absent for an observer.
-    table: Option<(Arc<Table>, usize)>,
-    seen: u64,
     /// **W1** The word that a newer value, or removal, changes: inside the data that `held.board`
     /// maps.
     watched: NonNull<AtomicU64>,
-    /// The slots of a small board; `held.board` outlives them.
-    small: Option<SmallSlots>,
     /// What the watched word was when the held value was the newest, inverted; 0 when there is no
     /// such value. A fork's child finds 0, which matches no word that a program of ours stores.
     expected: WipedWord,
+    seen: u64,
+    /// The slots of a small board; `held.board` outlives them.
+    small: Option<SmallSlots>,
+    /// Absent for an observer.
+    table: Option<(Arc<Table>, usize)>,
     spins: u32,
     sleeps: u32,
+    held: Held,
     retries: u64,
     /// So many values are pinned before a copy of a short one is tried again.
     pinning: u32,
@@ -256,42 +257,13 @@ impl Reader {
     /// # If a process dies
     /// *Recovers*: a value published by a writer that died before waking is seen within 50 ms.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Snapshot<'_>>> {
-        let mut futile = 0;
-        // The clock is read only by who has to wait.
-        let (mut since, mut looks) = (None, None);
-        if self.spins > 0 && !self.is_newer() {
-            since = timeout.map(|_| Instant::now());
-            self.spin();
-        }
-        loop {
-            self.board().refresh(READ)?;
-            self.board().check_usable(READ)?;
-            if self.is_newer() {
-                let seen = self.seen;
-                if !self.take_next() {
-                    self.fetch()?;
-                }
-                if self.seen > seen {
-                    return Ok(self.held.snapshot());
-                }
-                futile += 1;
-                if futile > ATTEMPTS {
-                    return Err(self.board().contradictory(READ));
-                }
-            }
-            let left = match (timeout, since) {
-                (Some(timeout), Some(since)) => timeout.saturating_sub(since.elapsed()),
-                (Some(timeout), None) => {
-                    since = Some(Instant::now());
-                    timeout
-                }
-                (None, _) => Duration::MAX,
-            };
-            if left.is_zero() {
-                return Ok(None);
-            }
-            self.sleep(left, looks.get_or_insert_with(|| Looks::every(SLICE)))?;
-        }
+        let is_there = self.take_newer()?
+            || (self.spins > 0
+                && timeout != Some(Duration::ZERO)
+                && self.spin()
+                && self.take_newer()?)
+            || self.await_newer(timeout)?;
+        Ok(is_there.then(|| self.held.snapshot()).flatten())
     }
 
     /// Copies the newest value into `buffer` and returns its sequence; `None` before the first
@@ -383,6 +355,33 @@ impl Reader {
             return Ok(());
         }
         self.look_around()
+    }
+
+    /// Takes a value newer than the last one seen; `false` when there is none.
+    #[inline]
+    fn take_newer(&mut self) -> Result<bool> {
+        self.board().check_usable(READ)?;
+        if self.board().is_mapped && !self.is_newer() {
+            return Ok(false);
+        }
+        Ok(self.take_next() || self.fetch_newer()?)
+    }
+
+    #[inline(never)]
+    fn fetch_newer(&mut self) -> Result<bool> {
+        for _ in 0..ATTEMPTS {
+            self.board().refresh(READ)?;
+            self.board().check_usable(READ)?;
+            if !self.is_newer() {
+                return Ok(false);
+            }
+            let seen = self.seen;
+            self.fetch()?;
+            if self.seen > seen {
+                return Ok(true);
+            }
+        }
+        Err(self.board().contradictory(READ))
     }
 
     /// Takes the value after the one seen, if this board is small and that value there, whole, and
@@ -645,18 +644,49 @@ impl Reader {
         Err(self.lagged())
     }
 
-    /// Looks for a newer value for as long as that has been worth it.
-    fn spin(&mut self) {
+    /// Looks for a newer value for as long as that has been worth it; whether there is one.
+    #[inline(never)]
+    fn spin(&mut self) -> bool {
         for _ in 0..self.spins {
             if self.is_newer() {
-                return;
+                return true;
             }
             std::hint::spin_loop();
         }
+        false
     }
 
-    /// `looks` says when to look whether the board is still there, if no sleep runs to its end.
-    fn sleep(&mut self, left: Duration, looks: &mut Looks) -> Result<()> {
+    /// Sleeps until there is a newer value, and takes it; `false` on time-out.
+    #[inline(never)]
+    fn await_newer(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        let timeout = timeout.map_or(u64::MAX, nanoseconds);
+        let mut left = timeout;
+        if left == 0 {
+            return Ok(false);
+        }
+        let begin = clock::monotonic();
+        let mut last_look = begin;
+        loop {
+            let timed_out = self.sleep(left);
+            if self.take_newer()? {
+                return Ok(true);
+            }
+            let now = clock::monotonic();
+            // By the clock: a sleep that signals keep interrupting never runs out.
+            if timed_out || now.saturating_sub(last_look) >= nanoseconds(SLICE) {
+                last_look = now;
+                self.check_in_place()?;
+            }
+            left = timeout.saturating_sub(now.saturating_sub(begin));
+            if left == 0 {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Sleeps for at most so many nanoseconds; returns whether they, or a slice, went by.
+    #[inline]
+    fn sleep(&mut self, left: u64) -> bool {
         let word = self.board().latest().load(Ordering::Relaxed) as u32;
         let slice = watching::announce(self.table().map(|table| &**table), word);
         // Pairs with the writer's fence after publishing, if it makes one.
@@ -668,20 +698,24 @@ impl Reader {
         let slice = if is_settled { slice } else { OBSERVER_SLICE };
         let state = self.board().state().load(Ordering::Relaxed);
         if state != STATE_LIVE || self.is_newer() {
-            return Ok(());
+            return false;
         }
         hook::point("wait.announced");
+        let slice = Duration::from_nanos(left.min(nanoseconds(slice)));
         // Who does not look any more finds out now and then whether that would pay off again.
         self.sleeps = self.sleeps.wrapping_add(1);
-        let start = (self.spins > 0 || self.sleeps.is_multiple_of(16)).then(Instant::now);
-        let timed_out = wait::wait_low(self.board().latest(), word, left.min(slice));
-        if let Some(start) = start {
-            self.spins = spins::after_sleep(self.spins, start.elapsed());
+        if self.spins > 0 || self.sleeps.is_multiple_of(16) {
+            return self.sleep_and_learn(word, slice);
         }
-        if timed_out || (!self.is_newer() && looks.is_due()) {
-            self.check_in_place()?;
-        }
-        Ok(())
+        wait::wait_low(self.board().latest(), word, slice)
+    }
+
+    #[inline(never)]
+    fn sleep_and_learn(&mut self, word: u32, slice: Duration) -> bool {
+        let begin = Instant::now();
+        let timed_out = wait::wait_low(self.board().latest(), word, slice);
+        self.spins = spins::after_sleep(self.spins, begin.elapsed());
+        timed_out
     }
 
     fn lagged(&self) -> Error {
@@ -722,6 +756,12 @@ fn copy_beside(held: &mut Held, sequence: u64) -> Option<Option<Descriptor>> {
     // The private copy is no longer what was held.
     held.clear();
     Some(found.filter(|_| is_whole))
+}
+
+/// As many as fit; those of a time-out that does not are for ever.
+#[inline]
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Counts looks that found the same contradiction as the look before.
