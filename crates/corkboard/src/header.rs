@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::integrity::crc64;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"corkbrd\x01");
-pub(crate) const VERSION: u64 = 3;
+pub(crate) const VERSION: u64 = 4;
 
 /// A header's length in bytes.
 pub(crate) const HEADER_LEN: usize = 192;

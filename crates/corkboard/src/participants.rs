@@ -248,9 +248,9 @@ impl Table {
         words[PID / 8].store(pid, Ordering::Relaxed);
     }
 
-    /// Of the readers' table: the waiting and the fenced word.
+    /// Of the readers' table: the waiting and the fenced word, and the bell.
     #[inline]
-    pub(crate) fn wake_words(&self) -> &[AtomicU64; 2] {
+    pub(crate) fn wake_words(&self) -> &[AtomicU64; 3] {
         self.mapping.array(WAITING)
     }
 

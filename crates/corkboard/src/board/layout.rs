@@ -25,7 +25,13 @@ pub(crate) const WAITING: usize = 256;
 /// Readers file: not 0 while writers make a full fence after each publication.
 pub(crate) const FENCED: usize = 264;
 
-const _: () = assert!(FENCED == WAITING + 8, "the two words are neighbours");
+/// Readers file: rung for everyone who sleeps.
+pub(crate) const BELL: usize = 272;
+
+const _: () = assert!(
+    FENCED == WAITING + 8 && BELL == FENCED + 8,
+    "the words are neighbours"
+);
 
 /// A descriptor's words, as offsets from its beginning.
 pub(crate) const STAMP: usize = 0;
@@ -350,7 +356,7 @@ mod tests {
         let fields = [STAMP, LEN, CRC, MONOTONIC, REALTIME];
         assert_eq!(documented("descriptor"), fields);
         assert_eq!(documented("control"), [MUTEX, RELEASES]);
-        assert_eq!(documented("readers"), [WAITING, FENCED]);
+        assert_eq!(documented("readers"), [WAITING, FENCED, BELL]);
         assert_eq!(documented("table"), [HIGH, ENTRIES]);
         assert_eq!(documented("entry"), [0, PID, SINCE, LABEL]);
         let bytes = geometry(5000, WriterMode::Shared).encode(Role::Readers);

@@ -14,6 +14,8 @@
 //!   sleep now and then. Readers ask for that and confirm it, writers end it when nobody has slept
 //!   for long.
 //! - the *waiting* word: not 0 while somebody may sleep. Anyone stores it, the writer clears it.
+//! - the *bell*, which everyone sleeps on: changed whenever they are woken, by the writer or a
+//!   remover.
 //!
 //! Invariants, which safety comments cite:
 //! - **I1** The latest slot's stamp is never busy: a writer never marks it.
@@ -95,6 +97,21 @@ pub(super) fn pin(pin: &AtomicU64, stamp: &AtomicU64, slot: usize, sequence: u64
 pub(crate) fn unpin(pin: &AtomicU64) {
     // Release: as in `pin`. I4.
     pin.store(0, Ordering::Release);
+}
+
+/// What the bell says. Who takes this, announces, fences and finds nothing new may sleep until the
+/// bell says something else.
+#[inline]
+pub(super) fn ticket(bell: &AtomicU64) -> u32 {
+    // Acquire pairs with the Release in `ring`: who takes a ticket afterwards finds what it was
+    // rung for, and does not sleep.
+    bell.load(Ordering::Acquire) as u32
+}
+
+/// Ends the sleep of everyone with a ticket; they are to be woken after this.
+#[inline]
+pub(super) fn ring(bell: &AtomicU64) {
+    bell.fetch_add(1, Ordering::Release);
 }
 
 /// A set of slots.

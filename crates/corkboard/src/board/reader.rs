@@ -687,12 +687,12 @@ impl Reader {
     /// Sleeps for at most so many nanoseconds; returns whether they, or a slice, went by.
     #[inline]
     fn sleep(&mut self, left: u64) -> bool {
-        let word = self.board().latest().load(Ordering::Relaxed) as u32;
-        let slice = watching::announce(self.table().map(|table| &**table), word);
+        let table = self.table().map(|table| &**table);
+        let (word, expected, slice) = watching::announce(self.board(), table);
         // Pairs with the writer's fence after publishing, if it makes one.
         fence(Ordering::SeqCst);
-        let is_settled = self.table().is_none_or(|table| {
-            let [_, fenced] = table.wake_words();
+        let is_settled = table.is_none_or(|table| {
+            let [_, fenced, _] = table.wake_words();
             protocol::ask_for_fences(fenced, barrier::heavy)
         });
         let slice = if is_settled { slice } else { OBSERVER_SLICE };
@@ -703,18 +703,14 @@ impl Reader {
         hook::point("wait.announced");
         let slice = Duration::from_nanos(left.min(nanoseconds(slice)));
         // Who does not look any more finds out now and then whether that would pay off again.
-        self.sleeps = self.sleeps.wrapping_add(1);
-        if self.spins > 0 || self.sleeps.is_multiple_of(16) {
-            return self.sleep_and_learn(word, slice);
+        let sleeps = self.sleeps.wrapping_add(1);
+        let learns = self.spins > 0 || sleeps.is_multiple_of(16);
+        let begin = learns.then(Instant::now);
+        let timed_out = wait::wait_low(word, expected, slice);
+        self.sleeps = sleeps;
+        if let Some(begin) = begin {
+            self.spins = spins::after_sleep(self.spins, begin.elapsed());
         }
-        wait::wait_low(self.board().latest(), word, slice)
-    }
-
-    #[inline(never)]
-    fn sleep_and_learn(&mut self, word: u32, slice: Duration) -> bool {
-        let begin = Instant::now();
-        let timed_out = wait::wait_low(self.board().latest(), word, slice);
-        self.spins = spins::after_sleep(self.spins, begin.elapsed());
         timed_out
     }
 

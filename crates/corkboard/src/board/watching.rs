@@ -20,15 +20,25 @@ pub(super) const SLICE: Duration = Duration::from_millis(50);
 /// One that nobody can wake looks this often for a value.
 pub(super) const OBSERVER_SLICE: Duration = Duration::from_millis(2);
 
-/// Says that a reader may sleep on this low half of the latest word, if it has a table to say it
-/// in; for how long at most. A fence and another look must follow.
-pub(super) fn announce(table: Option<&Table>, word: u32) -> Duration {
+/// What a reader may sleep on: a word, while its low half is that, and for how long at most.
+pub(super) type Sleep<'a> = (&'a AtomicU64, u32, Duration);
+
+/// Says that a reader may sleep, if it has a table to say it in. A fence and another look must
+/// follow.
+#[inline]
+pub(super) fn announce<'a>(board: &'a Attached, table: Option<&'a Table>) -> Sleep<'a> {
+    let latest = board.latest();
     let Some(table) = table else {
-        return OBSERVER_SLICE;
+        return (
+            latest,
+            latest.load(Ordering::Relaxed) as u32,
+            OBSERVER_SLICE,
+        );
     };
-    let [waiting, _] = table.wake_words();
-    protocol::announce(waiting, word);
-    SLICE
+    let [waiting, _, bell] = table.wake_words();
+    let ticket = protocol::ticket(bell);
+    protocol::announce(waiting, latest.load(Ordering::Relaxed) as u32);
+    (bell, ticket, SLICE)
 }
 
 const WAIT: &str = "wait for";
@@ -70,13 +80,11 @@ impl Sleeper for Watching {
         if self.board.refresh(READ).is_err() && self.is_gone() {
             return None;
         }
-        // Acquire: if this is the word of a value that was not seen, its stamp is found below.
-        let word = self.board.latest().load(Ordering::Acquire) as u32;
         if self.is_ready() {
             return None;
         }
-        let slice = announce(self.table.as_deref(), word);
-        Some((Target::new(self.board.latest(), word), slice))
+        let (word, expected, slice) = announce(&self.board, self.table.as_deref());
+        Some((Target::new(word, expected), slice))
     }
 
     fn acknowledge(&self) {

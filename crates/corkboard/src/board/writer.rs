@@ -28,7 +28,7 @@ use crate::sync::Ordering;
 use crate::sys::barrier::{self, Side};
 use crate::sys::map::Protection;
 use crate::sys::process::no_fork;
-use crate::sys::{Errno, lock, wait};
+use crate::sys::{Errno, lock};
 
 /// After so many publications that nobody waited for, readers that sleep again pay for the fence.
 const UNWAITED: u32 = 1000;
@@ -486,7 +486,7 @@ impl Writer {
         // A waiter that has our fence made relies on it that this store comes before what follows.
         barrier::in_order();
         hook::point("publish.latest");
-        let [waiting, fenced] = self.readers.wake_words();
+        let [waiting, fenced, _] = self.readers.wake_words();
         let is_fenced = protocol::is_fenced(fenced.load(Ordering::Relaxed));
         // Pairs with the waiter's fence, which is heavy unless it knows that we make ours: either
         // we see the flag or it the new value.
@@ -507,16 +507,16 @@ impl Writer {
     #[cold]
     #[inline(never)]
     fn attend(&mut self, is_awaited: bool) {
+        let [waiting, fenced, bell] = self.readers.wake_words();
         if is_awaited {
             self.unwaited = 0;
             hook::point("publish.waking");
-            wait::wake_low(self.board().latest());
+            files::ring(bell);
             return;
         }
         self.unwaited += 1;
         if self.unwaited > UNWAITED {
             self.unwaited = 0;
-            let [waiting, fenced] = self.readers.wake_words();
             protocol::end_fences(fenced, waiting);
         }
     }

@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{self, AtFlags, Mode, RenameFlags};
 use rustix::io::Errno;
 
-use super::super::layout::{Geometry, LATEST, Role, STATE, STATE_REMOVED};
+use super::super::layout::{BELL, Geometry, Role, STATE, STATE_REMOVED};
 use super::super::{Access, Options};
-use super::{checked, mark_gone, new_files};
+use super::{checked, map_bell, mark_gone, new_files, ring};
 use crate::error::{Error, Result};
 use crate::hook;
 use crate::name;
@@ -121,6 +121,9 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
             let mapping = Mapping::new(&data, len, writable, inherit, generation);
             Some((mapping.ok()?, geometry))
         });
+    let readers = Role::Readers.file_name();
+    let opened = object::open_file(&directory, readers, Protection::ReadWrite, &object, readers);
+    let bell = map_bell(opened, &object);
     let is_removed = mapped
         .as_ref()
         .is_some_and(|(mapping, _)| mapping.word(STATE).load(Ordering::Relaxed) == STATE_REMOVED);
@@ -143,8 +146,8 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
     hook::point("remove.renamed");
     let result = delete(parent.as_fd(), &hidden).map_err(failed);
     hook::point("remove.deleted");
-    if let Some((mapping, _)) = &mapped {
-        sys::wait::wake_low(mapping.word(LATEST));
+    if let Some(mapping) = &bell {
+        ring(mapping.word(BELL));
     }
     result
 }

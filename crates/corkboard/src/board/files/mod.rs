@@ -6,18 +6,18 @@ mod linux;
 mod windows;
 
 use super::layout::{Geometry, HEADER_LEN, LATEST, Role, STAMP, WRITER_ENTRIES, small_slot};
-use super::protocol::GONE;
+use super::protocol::{self, GONE};
 use super::{Access, Options};
 use crate::error::{Error, Result};
 use crate::name;
 use crate::object::{self, NewFile, Place, check_live, damaged, read_words_at, require_memory};
 use crate::participants::lock_byte;
 use crate::space::{Kind, Space};
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
 use crate::sys::file::{Facts, File, Identity};
 use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::{Generation, no_fork};
-use crate::sys::{Errno, lock};
+use crate::sys::{self, Errno, lock};
 
 #[cfg(not(any(target_os = "linux", windows)))]
 pub(crate) use crate::unsupported::files::{create, remove};
@@ -209,6 +209,24 @@ fn new_files(geometry: &Geometry, options: &Options) -> [NewFile; 3] {
             readers,
         }
     })
+}
+
+/// Wakes everyone who sleeps until a board's next value.
+pub(crate) fn ring(bell: &AtomicU64) {
+    protocol::ring(bell);
+    sys::wait::wake_low(bell);
+}
+
+/// The readers' table of a board that is to be removed, for its bell. Without it, those who sleep
+/// look after a slice.
+fn map_bell(opened: Result<(File, Facts, [u8; HEADER_LEN])>, object: &str) -> Option<Mapping> {
+    let (file, facts, geometry) = checked(opened.ok()?, Role::Readers, object).ok()?;
+    if !facts.is_owner_trusted() {
+        return None;
+    }
+    let (len, writable) = (geometry.preallocated(Role::Readers), Protection::ReadWrite);
+    let generation = Generation::current().ok()?;
+    Mapping::new(&file, len, writable, Inheritance::Child, generation).ok()
 }
 
 /// Marks every word that readers watch, so that none mistakes a removed board for an unchanged

@@ -1,8 +1,8 @@
 //! A board's three parts, of one file on disk.
 
 use super::super::Options;
-use super::super::layout::{Geometry, LATEST, Role};
-use super::{checked, mark_gone, new_files};
+use super::super::layout::{BELL, Geometry, Role};
+use super::{checked, map_bell, mark_gone, new_files, ring};
 use crate::error::Result;
 use crate::object::{self, Created, Removal};
 use crate::space::{Kind, Space};
@@ -22,7 +22,12 @@ pub(crate) fn create(
 /// Removes the board `name`: attached handles are told, later openers start afresh.
 pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> {
     let object = object::label(Kind::Board, name);
-    let geometry = object::Place::open(space, Kind::Board, name)
+    let place = object::Place::open(space, Kind::Board, name);
+    let bell = place.as_ref().ok().and_then(|place| {
+        let opened = place.file(Role::Readers.file_name(), Protection::ReadWrite);
+        map_bell(opened, &object)
+    });
+    let geometry = place
         .and_then(|place| place.main_file(Protection::ReadOnly))
         .and_then(|opened| checked(opened, Role::Data, &object))
         .map(|(_, _, geometry)| geometry);
@@ -34,6 +39,10 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
             mark_gone(mapping, geometry);
         }
     };
-    let wake = |mapping: &Mapping| sys::wait::wake_low(mapping.word(LATEST));
+    let wake = |_: &Mapping| {
+        if let Some(readers) = &bell {
+            ring(readers.word(BELL));
+        }
+    };
     object::remove(space, Kind::Board, name, removal, |_| Ok(()), mark, wake)
 }

@@ -204,51 +204,86 @@ fn a_copy_beside_the_latest_word_is_of_the_sequence_in_it() {
     });
 }
 
+/// A waiter's and a publisher's words.
+#[derive(Default)]
+struct Waking {
+    latest: AtomicU64,
+    waiting: AtomicU64,
+    fenced: AtomicU64,
+    bell: AtomicU64,
+}
+
+impl Waking {
+    /// One publication with its full fence, or with none unless it is asked for.
+    fn publish(&self, sequence: u64, fences: bool) {
+        self.latest.store(sequence, Ordering::Release);
+        if fences || is_fenced(self.fenced.load(Ordering::Relaxed)) {
+            fence(Ordering::SeqCst);
+        }
+        self.attend(sequence);
+    }
+
+    /// What follows a publication and its fence.
+    fn attend(&self, sequence: u64) {
+        if take_waiting(&self.waiting, sequence as u32) {
+            ring(&self.bell);
+        }
+    }
+
+    /// A wait that finds nothing: what was awaited, and the ticket.
+    fn announced(&self) -> (u64, u32) {
+        let ticket = ticket(&self.bell);
+        let awaited = self.latest.load(Ordering::Relaxed);
+        announce(&self.waiting, awaited as u32);
+        fence(Ordering::SeqCst);
+        (awaited, ticket)
+    }
+
+    /// As [`announced`](Self::announced), if there is nothing newer.
+    fn sleeps(&self) -> Option<(u64, u32)> {
+        let (awaited, ticket) = self.announced();
+        (self.latest.load(Ordering::Relaxed) == awaited).then_some((awaited, ticket))
+    }
+
+    /// Whether one who sleeps with this ticket would sleep on: the kernel looks at the bell again
+    /// before it puts anybody to sleep, and ends the sleep at each later change.
+    fn sleeps_on(&self, ticket: u32) -> bool {
+        self.bell.load(Ordering::Relaxed) as u32 == ticket
+    }
+}
+
 #[test]
 fn nobody_sleeps_on_a_value_that_is_published() {
     loom::model(|| {
-        // Word 0 is the latest word, word 1 the waiting word.
-        let words: Arc<[AtomicU64; 2]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
+        let words = Arc::new(Waking::default());
         let writer = {
             let words = words.clone();
-            thread::spawn(move || {
-                words[0].store(1, Ordering::Release);
-                fence(Ordering::SeqCst);
-                take_waiting(&words[1], 1)
-            })
+            thread::spawn(move || words.publish(1, true))
         };
-        announce(&words[1], 0);
-        fence(Ordering::SeqCst);
-        let sleeps = words[0].load(Ordering::Relaxed) == 0;
-        let wakes = writer.join().unwrap();
-        assert!(!sleeps || wakes, "asleep, and nobody wakes");
+        let sleeps = words.sleeps();
+        writer.join().unwrap();
+        if let Some((0, ticket)) = sleeps {
+            assert!(!words.sleeps_on(ticket), "asleep, and nobody wakes");
+        }
     });
 }
 
 #[test]
-fn one_who_awaits_the_next_value_is_woken_by_it_and_not_by_this_one() {
+fn one_who_awaits_the_next_value_is_woken_by_it_and_not_only_by_this_one() {
     loom::model(|| {
-        // Word 0 is the latest word, word 1 the waiting word.
-        let words: Arc<[AtomicU64; 2]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
+        let words = Arc::new(Waking::default());
         let writer = {
             let words = words.clone();
             thread::spawn(move || {
-                [1, 2].map(|sequence| {
-                    words[0].store(sequence, Ordering::Release);
-                    fence(Ordering::SeqCst);
-                    take_waiting(&words[1], sequence as u32)
-                })
+                words.publish(1, true);
+                words.publish(2, true);
             })
         };
-        let awaited = words[0].load(Ordering::Relaxed);
-        announce(&words[1], awaited as u32);
-        fence(Ordering::SeqCst);
-        let sleeps = words[0].load(Ordering::Relaxed) == awaited;
-        let [_, wakes] = writer.join().unwrap();
-        assert!(
-            !sleeps || awaited != 1 || wakes,
-            "asleep on 1, and nobody wakes at 2"
-        );
+        let sleeps = words.sleeps();
+        writer.join().unwrap();
+        if let Some((awaited @ 0..2, ticket)) = sleeps {
+            assert!(!words.sleeps_on(ticket), "asleep on {awaited}");
+        }
     });
 }
 
@@ -258,35 +293,24 @@ fn of_two_who_await_different_values_neither_hides_the_other() {
     // Three threads: more changes of thread than this need no other order to go wrong.
     model.preemption_bound = Some(3);
     model.check(|| {
-        // Word 0 is the latest word, word 1 the waiting word.
-        let words: Arc<[AtomicU64; 2]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
-        // What a waiter sleeps on, if it sleeps.
-        fn wait(words: &[AtomicU64; 2]) -> Option<u64> {
-            let awaited = words[0].load(Ordering::Relaxed);
-            announce(&words[1], awaited as u32);
-            fence(Ordering::SeqCst);
-            (words[0].load(Ordering::Relaxed) == awaited).then_some(awaited)
-        }
+        let words = Arc::new(Waking::default());
         let [writer, other] = [true, false].map(|publishes| {
             let words = words.clone();
             thread::spawn(move || {
                 if !publishes {
-                    return (wait(&words), [false; 2]);
+                    return words.sleeps();
                 }
-                let wakes = [1, 2].map(|sequence| {
-                    words[0].store(sequence, Ordering::Release);
-                    fence(Ordering::SeqCst);
-                    take_waiting(&words[1], sequence as u32)
-                });
-                (None, wakes)
+                words.publish(1, true);
+                words.publish(2, true);
+                None
             })
         });
-        let ours = wait(&words);
-        let (_, wakes) = writer.join().unwrap();
-        let (others, _) = other.join().unwrap();
-        for awaited in [ours, others].into_iter().flatten() {
-            let is_woken = wakes.get(awaited as usize).is_none_or(|wakes| *wakes);
-            assert!(is_woken, "asleep on {awaited}, and nobody wakes");
+        let ours = words.sleeps();
+        writer.join().unwrap();
+        let others = other.join().unwrap();
+        for (awaited, ticket) in [ours, others].into_iter().flatten() {
+            let is_over = awaited == 2 || !words.sleeps_on(ticket);
+            assert!(is_over, "asleep on {awaited}, and nobody wakes");
         }
     });
 }
@@ -294,27 +318,22 @@ fn of_two_who_await_different_values_neither_hides_the_other() {
 #[test]
 fn one_who_relies_on_the_writers_fence_is_woken_also_when_fences_end() {
     loom::model(|| {
-        // The latest, the waiting and the fenced word.
-        let words: Arc<[AtomicU64; 3]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
-        words[2].store(CONFIRMED, Ordering::Relaxed);
+        let words = Arc::new(Waking::default());
+        words.fenced.store(CONFIRMED, Ordering::Relaxed);
         let writer = {
             let words = words.clone();
             thread::spawn(move || {
-                end_fences(&words[2], &words[1]);
-                words[0].store(1, Ordering::Release);
-                if is_fenced(words[2].load(Ordering::Relaxed)) {
-                    fence(Ordering::SeqCst);
-                }
-                take_waiting(&words[1], 1)
+                end_fences(&words.fenced, &words.waiting);
+                words.publish(1, false);
             })
         };
-        announce(&words[1], 0);
-        fence(Ordering::SeqCst);
+        let (awaited, ticket) = words.announced();
         // One who does not rely on it has the kernel make it: see the next model.
-        let relies = ask_for_fences(&words[2], || false);
-        let sleeps = words[0].load(Ordering::Relaxed) == 0;
-        let wakes = writer.join().unwrap();
-        assert!(!relies || !sleeps || wakes, "asleep, and nobody wakes");
+        let relies = ask_for_fences(&words.fenced, || false);
+        let sleeps = awaited == 0 && words.latest.load(Ordering::Relaxed) == 0;
+        writer.join().unwrap();
+        let is_woken = !words.sleeps_on(ticket);
+        assert!(!relies || !sleeps || is_woken, "asleep, and nobody wakes");
     });
 }
 
@@ -323,47 +342,48 @@ fn one_who_relies_on_a_fence_that_another_asked_for_is_woken() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
-        // The latest, the waiting and the fenced word; then the kernel's: a heavy fence is wanted,
-        // and was made on the writer's processor, between two of its steps.
-        let words: Arc<[AtomicU64; 5]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
+        let words = Arc::new(Waking::default());
+        // The kernel's: a heavy fence is wanted, and was made on the writer's processor, between
+        // two of its steps.
+        let heavy: Arc<[AtomicU64; 2]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
         let writer = {
-            let words = words.clone();
+            let (words, heavy) = (words.clone(), heavy.clone());
             thread::spawn(move || {
                 let interrupt = || {
-                    if words[3].load(Ordering::Acquire) != 0 {
+                    if heavy[0].load(Ordering::Acquire) != 0 {
                         fence(Ordering::SeqCst);
-                        words[4].store(1, Ordering::Release);
+                        heavy[1].store(1, Ordering::Release);
                     }
                 };
-                words[0].store(1, Ordering::Release);
+                words.latest.store(1, Ordering::Release);
                 interrupt();
-                if is_fenced(words[2].load(Ordering::Relaxed)) {
+                if is_fenced(words.fenced.load(Ordering::Relaxed)) {
                     fence(Ordering::SeqCst);
                 }
                 interrupt();
-                take_waiting(&words[1], 1)
+                words.attend(1);
             })
         };
         let asker = {
             let words = words.clone();
             thread::spawn(move || {
-                ask_for_fences(&words[2], || {
-                    words[3].store(1, Ordering::Release);
+                ask_for_fences(&words.fenced, || {
+                    heavy[0].store(1, Ordering::Release);
                     // Not waited for: what a fence that is still to come would do is what other
                     // orders show.
-                    let is_made = words[4].load(Ordering::Acquire) != 0;
+                    let is_made = heavy[1].load(Ordering::Acquire) != 0;
                     fence(Ordering::SeqCst);
                     is_made
                 });
             })
         };
-        announce(&words[1], 0);
-        fence(Ordering::SeqCst);
-        let relies = ask_for_fences(&words[2], || false);
-        let sleeps = words[0].load(Ordering::Relaxed) == 0;
-        let wakes = writer.join().unwrap();
+        let (awaited, ticket) = words.announced();
+        let relies = ask_for_fences(&words.fenced, || false);
+        let sleeps = awaited == 0 && words.latest.load(Ordering::Relaxed) == 0;
+        writer.join().unwrap();
         asker.join().unwrap();
-        assert!(!relies || !sleeps || wakes, "asleep, and nobody wakes");
+        let is_woken = !words.sleeps_on(ticket);
+        assert!(!relies || !sleeps || is_woken, "asleep, and nobody wakes");
     });
 }
 
