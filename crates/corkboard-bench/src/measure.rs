@@ -15,6 +15,8 @@ pub enum Effort {
     Full,
     /// One of the eleven turns of `--check`.
     Turn,
+    /// A quarter of such a turn.
+    Pass,
 }
 
 impl Effort {
@@ -25,6 +27,7 @@ impl Effort {
             Self::Usual => usual,
             Self::Full => usual * 10,
             Self::Turn => (usual / 4).max(50),
+            Self::Pass => (usual / 16).max(50),
         }
     }
 
@@ -34,7 +37,7 @@ impl Effort {
             Self::Quick => 1_000_000,
             Self::Usual => 10_000_000,
             Self::Full => 100_000_000,
-            Self::Turn => 500_000,
+            Self::Turn | Self::Pass => 500_000,
         }
     }
 }

@@ -70,6 +70,12 @@ pub struct Group {
 }
 
 impl Group {
+    /// Whether its rounds begin with a pause, so that few of them take long, and the machine may
+    /// be another one in the next row.
+    pub fn pauses(&self) -> bool {
+        [round_trip::SLEEPING, lock::HAND_OVER, call::SLEEPING].contains(&self.title)
+    }
+
     /// How often others have made this process wait, except where its own far side does.
     pub fn disturbances_since(&self, before: u64) -> Result<u64> {
         let shares_its_core = [
