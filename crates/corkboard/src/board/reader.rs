@@ -360,11 +360,11 @@ impl Reader {
     /// Takes a value newer than the last one seen; `false` when there is none.
     #[inline]
     fn take_newer(&mut self) -> Result<bool> {
-        self.board().check_usable(READ)?;
-        if self.board().is_mapped && !self.is_newer() {
-            return Ok(false);
+        if !self.board().is_mapped {
+            return self.fetch_newer();
         }
-        Ok(self.take_next() || self.fetch_newer()?)
+        self.board().check_usable(READ)?;
+        Ok(self.is_newer() && (self.take_next() || self.fetch_newer()?))
     }
 
     #[inline(never)]
