@@ -114,3 +114,6 @@ fn take_down(waiting: &AtomicU64, seen: u64, published: u32) {
         let _ = waiting.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

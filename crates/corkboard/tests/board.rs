@@ -236,6 +236,45 @@ fn other_options_than_the_board_has_are_refused() {
     assert!(error.to_string().contains("100") && error.to_string().contains("101"));
 }
 
+/// Without it, those who sleep look after a slice only.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_awaited_value_and_a_removal_ring_the_bell() {
+    use std::os::unix::fs::FileExt;
+    const WAITING: u64 = 256;
+    const BELL: u64 = 272;
+    for capacity in [64, 5000] {
+        let scratch = Scratch::new();
+        let space = scratch.space();
+        let mut writer = Options::new()
+            .capacity(capacity)
+            .writer(&space, "x")
+            .unwrap();
+        let readers = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(space.path().join("x.board/readers"))
+            .unwrap();
+        let bell = || {
+            let mut word = [0; 8];
+            readers.read_exact_at(&mut word, BELL).unwrap();
+            u64::from_ne_bytes(word)
+        };
+        // A new file's word says live, which the first values take for somebody who waits.
+        writer.publish(b"first").unwrap();
+        writer.publish(b"second").unwrap();
+        let before = bell();
+        writer.publish(b"nobody waits").unwrap();
+        assert_eq!(bell(), before);
+        let somebody = (1_u64 << 32).to_ne_bytes();
+        readers.write_all_at(&somebody, WAITING).unwrap();
+        writer.publish(b"awaited").unwrap();
+        assert_eq!(bell(), before + 1);
+        space.remove(Kind::Board, "x").unwrap();
+        assert_eq!(bell(), before + 2);
+    }
+}
+
 #[test]
 fn removal_is_noticed_and_the_name_is_free_again() {
     let scratch = Scratch::new();

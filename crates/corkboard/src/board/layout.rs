@@ -359,6 +359,9 @@ mod tests {
         assert_eq!(documented("readers"), [WAITING, FENCED, BELL]);
         assert_eq!(documented("table"), [HIGH, ENTRIES]);
         assert_eq!(documented("entry"), [0, PID, SINCE, LABEL]);
+        let text = include_str!("../../../../docs/format.md");
+        assert!(text.starts_with(&format!("# Format, version {VERSION}\n")));
+        assert!(text.contains(&format!("| 8 | layout version, {VERSION} |")));
         let bytes = geometry(5000, WriterMode::Shared).encode(Role::Readers);
         let word = |at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().unwrap());
         assert_eq!([8, 16, 24, 32, 40].map(word), [VERSION, 7, 3, 5000, 62]);

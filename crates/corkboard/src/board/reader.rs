@@ -369,19 +369,14 @@ impl Reader {
 
     #[inline(never)]
     fn fetch_newer(&mut self) -> Result<bool> {
-        for _ in 0..ATTEMPTS {
-            self.board().refresh(READ)?;
-            self.board().check_usable(READ)?;
-            if !self.is_newer() {
-                return Ok(false);
-            }
-            let seen = self.seen;
-            self.fetch()?;
-            if self.seen > seen {
-                return Ok(true);
-            }
+        self.board().refresh(READ)?;
+        self.board().check_usable(READ)?;
+        if !self.is_newer() {
+            return Ok(false);
         }
-        Err(self.board().contradictory(READ))
+        let seen = self.seen;
+        self.fetch()?;
+        Ok(self.seen > seen)
     }
 
     /// Takes the value after the one seen, if this board is small and that value there, whole, and
@@ -665,11 +660,16 @@ impl Reader {
             return Ok(false);
         }
         let begin = clock::monotonic();
-        let mut last_look = begin;
+        let (mut last_look, mut futile) = (begin, 0);
         loop {
             let timed_out = self.sleep(left);
             if self.take_newer()? {
                 return Ok(true);
+            }
+            // Something is there that cannot be had, so nobody sleeps.
+            futile = if self.is_newer() { futile + 1 } else { 0 };
+            if futile > ATTEMPTS {
+                return Err(self.board().contradictory(READ));
             }
             let now = clock::monotonic();
             // By the clock: a sleep that signals keep interrupting never runs out.

@@ -87,6 +87,11 @@ impl Sleeper for Watching {
         Some((Target::new(word, expected), slice))
     }
 
+    fn came_meanwhile(&self) -> bool {
+        // What is not mapped does not change meanwhile.
+        self.board.is_mapped && self.is_ready()
+    }
+
     fn acknowledge(&self) {
         self.seen.store(self.newest(), Ordering::Relaxed);
     }

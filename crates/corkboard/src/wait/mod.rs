@@ -63,8 +63,15 @@ pub(crate) mod sealed {
         fn is_ready(&self) -> bool;
 
         /// Says that somebody may sleep: on what, and for how long at most before looking again.
-        /// `None` when there is something new. A heavy fence must follow.
+        /// `None` when there is something new. A heavy fence must follow, and another look: at the
+        /// target, and by [`came_meanwhile`](Self::came_meanwhile).
         fn announce(&self) -> Option<(Target<'_>, Duration)>;
+
+        /// Whether there is something new after all, of which the target says nothing: it changes
+        /// only for those whom somebody saw waiting.
+        fn came_meanwhile(&self) -> bool {
+            false
+        }
 
         /// What is new now counts as seen.
         fn acknowledge(&self);
@@ -149,13 +156,13 @@ fn wait_for_any(items: &mut [&mut dyn Waitable], deadline: Deadline) -> Result<O
 
 /// Sleeps until one of the sleepers, or the word, changes. Returns whether it ended by itself.
 fn sleep<'a>(
-    sleepers: impl Iterator<Item = &'a dyn Sleeper>,
+    sleepers: impl Iterator<Item = &'a dyn Sleeper> + Clone,
     also: Option<Target<'a>>,
     longest: Duration,
 ) -> bool {
     let mut slice = longest;
     let mut targets: Vec<Target<'a>> = also.into_iter().collect();
-    for sleeper in sleepers {
+    for sleeper in sleepers.clone() {
         let Some((target, longest)) = sleeper.announce() else {
             return false;
         };
@@ -165,7 +172,9 @@ fn sleep<'a>(
     if !barrier::heavy() {
         slice = slice.min(SHORT);
     }
-    targets.iter().all(Target::is_unchanged) && wait::wait_any(&targets, slice, SHORT)
+    let is_quiet =
+        targets.iter().all(Target::is_unchanged) && !sleepers.clone().any(Sleeper::came_meanwhile);
+    is_quiet && wait::wait_any(&targets, slice, SHORT)
 }
 
 fn first_ready(items: &mut [&mut dyn Waitable]) -> Result<Option<usize>> {
@@ -175,4 +184,50 @@ fn first_ready(items: &mut [&mut dyn Waitable]) -> Result<Option<usize>> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::sealed::Sleeper;
+    use super::*;
+    use crate::sync::AtomicU64;
+
+    /// Of which something came between its look and its announcement.
+    struct Late(AtomicU64);
+
+    impl Sleeper for Late {
+        fn is_ready(&self) -> bool {
+            true
+        }
+
+        fn announce(&self) -> Option<(Target<'_>, Duration)> {
+            Some((Target::new(&self.0, 0), Duration::MAX))
+        }
+
+        fn came_meanwhile(&self) -> bool {
+            true
+        }
+
+        fn acknowledge(&self) {}
+
+        fn is_gone(&self) -> bool {
+            false
+        }
+
+        fn is_in_place(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn nobody_sleeps_on_what_came_before_the_announcement() {
+        let late = Late(AtomicU64::new(0));
+        let sleepers = [&late as &dyn Sleeper];
+        assert!(!sleep(
+            sleepers.into_iter(),
+            None,
+            Duration::from_secs(3600)
+        ));
+    }
 }

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::super::layout::{BELL, Geometry, Role, STATE, STATE_REMOVED};
 use super::super::{Access, Options};
-use super::{checked, map_bell, mark_gone, new_files, ring};
+use super::{checked, map_bell, mark_gone, new_files};
 use crate::error::{Error, Result};
 use crate::hook;
 use crate::name;
@@ -121,9 +121,6 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
             let mapping = Mapping::new(&data, len, writable, inherit, generation);
             Some((mapping.ok()?, geometry))
         });
-    let readers = Role::Readers.file_name();
-    let opened = object::open_file(&directory, readers, Protection::ReadWrite, &object, readers);
-    let bell = map_bell(opened, &object);
     let is_removed = mapped
         .as_ref()
         .is_some_and(|(mapping, _)| mapping.word(STATE).load(Ordering::Relaxed) == STATE_REMOVED);
@@ -132,6 +129,9 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
     }
     // Before everybody is told. What can go wrong at the rename is no more than this.
     object::check_removable(parent.as_fd(), &visible, Kind::Board).map_err(failed)?;
+    let readers = Role::Readers.file_name();
+    let opened = object::open_file(&directory, readers, Protection::ReadWrite, &object, readers);
+    let bell = map_bell(opened, &object);
     if let Some((mapping, geometry)) = &mapped {
         mapping.word(STATE).store(STATE_REMOVED, Ordering::Release);
         // Pairs with the writer's light fence: it sees the state after what it publishes from now
@@ -147,7 +147,8 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
     let result = delete(parent.as_fd(), &hidden).map_err(failed);
     hook::point("remove.deleted");
     if let Some(mapping) = &bell {
-        ring(mapping.word(BELL));
+        // By the kernel: readers of the group may cut this file short at any moment.
+        sys::wait::bump_and_wake_low_untouched(mapping.bytes(BELL, 8).cast());
     }
     result
 }

@@ -1,5 +1,7 @@
 //! A board's three parts, of one file on disk.
 
+use std::cell::OnceCell;
+
 use super::super::Options;
 use super::super::layout::{BELL, Geometry, Role};
 use super::{checked, map_bell, mark_gone, new_files, ring};
@@ -22,25 +24,25 @@ pub(crate) fn create(
 /// Removes the board `name`: attached handles are told, later openers start afresh.
 pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> {
     let object = object::label(Kind::Board, name);
-    let place = object::Place::open(space, Kind::Board, name);
-    let bell = place.as_ref().ok().and_then(|place| {
-        let opened = place.file(Role::Readers.file_name(), Protection::ReadWrite);
-        map_bell(opened, &object)
-    });
-    let geometry = place
-        .and_then(|place| place.main_file(Protection::ReadOnly))
-        .and_then(|opened| checked(opened, Role::Data, &object))
-        .map(|(_, _, geometry)| geometry);
+    let bell = OnceCell::new();
+    // In this remover's turn, so that it is this board's.
     let mark = |mapping: &Mapping| {
+        let Ok(place) = object::Place::open(space, Kind::Board, name) else {
+            return;
+        };
+        let opened = place.file(Role::Readers.file_name(), Protection::ReadWrite);
+        bell.get_or_init(|| map_bell(opened, &object));
         // Pairs with the writer's fence: it sees the state after what it publishes from now on, and
         // what it published before is marked below.
         sys::barrier::heavy();
-        if let Ok(geometry) = &geometry {
-            mark_gone(mapping, geometry);
+        let opened = place.main_file(Protection::ReadOnly);
+        let checked = opened.and_then(|opened| checked(opened, Role::Data, &object));
+        if let Ok((_, _, geometry)) = checked {
+            mark_gone(mapping, &geometry);
         }
     };
     let wake = |_: &Mapping| {
-        if let Some(readers) = &bell {
+        if let Some(Some(readers)) = bell.get() {
             ring(readers.word(BELL));
         }
     };

@@ -12,8 +12,12 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The low 32 bits of `word`, which only the kernel looks at as 32 bits.
 fn low_half(word: &AtomicU64) -> *const u32 {
+    low_half_of(ptr::from_ref(word).cast())
+}
+
+fn low_half_of(word: *const u64) -> *const u32 {
     let half = usize::from(cfg!(target_endian = "big"));
-    ptr::from_ref(word).cast::<u32>().wrapping_add(half)
+    word.cast::<u32>().wrapping_add(half)
 }
 
 /// Sleeps until woken, unless the low half of `word` is not `expected`; at most `timeout`.
@@ -76,6 +80,11 @@ pub(crate) fn bump_and_wake_untouched(address: *const u32) {
     if status == -1 {
         wake_untouched(address);
     }
+}
+
+/// As [`bump_and_wake_untouched`], the low half of a word, for those who sleep in [`wait_low`].
+pub(crate) fn bump_and_wake_low_untouched(word: *const u64) {
+    bump_and_wake_untouched(low_half_of(word));
 }
 
 /// As [`wait_low`], on a whole 32-bit word.
