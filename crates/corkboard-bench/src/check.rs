@@ -41,9 +41,9 @@ enum Value {
     Tail(Key),
     /// The row's 99th percentile in milliseconds.
     Percentile99(Key),
-    /// One of the row's counts: the worst turn.
+    /// One of the row's counts: the worst turn or pass.
     Worst(Key, &'static str),
-    /// One of the row's rates: the median of its turns.
+    /// One of the row's rates: the median of its turns or passes.
     Rate(Key, &'static str),
 }
 

@@ -15,7 +15,7 @@ pub enum Effort {
     Full,
     /// One of the eleven turns of `--check`.
     Turn,
-    /// A quarter of such a turn.
+    /// A quarter of such a turn, or what a median needs.
     Pass,
 }
 

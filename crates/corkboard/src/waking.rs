@@ -78,8 +78,8 @@ pub(crate) fn end_fences(fenced: &AtomicU64, waiting: &AtomicU64) {
     }
 }
 
-/// Says that somebody may sleep until the latest word's low half is no longer `awaited`. A fence
-/// and another look at the latest word must follow.
+/// Says that somebody may sleep who has seen what is published as far as `awaited`, the low half of
+/// its count. A fence and another look at what is published must follow.
 ///
 /// An announcement that awaits a later word stays: its owner may be about to sleep, while we find
 /// at the look that follows that our own word has passed.

@@ -78,13 +78,7 @@ impl Group {
 
     /// How often others have made this process wait, except where its own far side does.
     pub fn disturbances_since(&self, before: u64) -> Result<u64> {
-        let shares_its_core = [
-            round_trip::SLEEPING,
-            lock::HAND_OVER,
-            lock::AMONG,
-            call::SLEEPING,
-        ]
-        .contains(&self.title);
+        let shares_its_core = self.pauses() || self.title == lock::AMONG;
         let now = involuntary_switches()?;
         Ok(if shares_its_core { 0 } else { now - before })
     }

@@ -14,8 +14,8 @@
 //!   sleep now and then. Readers ask for that and confirm it, writers end it when nobody has slept
 //!   for long.
 //! - the *waiting* word: not 0 while somebody may sleep. Anyone stores it, the writer clears it.
-//! - the *bell*, which everyone sleeps on: changed whenever they are woken, by the writer or a
-//!   remover.
+//! - the *bell*, which everyone sleeps on who can be woken: changed whenever they are, by the
+//!   writer or a remover.
 //!
 //! Invariants, which safety comments cite:
 //! - **I1** The latest slot's stamp is never busy: a writer never marks it.

@@ -111,7 +111,7 @@ impl WipedWord {
     pub(crate) fn new() -> Result<Self, Errno> {
         let mut free = FREE.get()?.lock().unwrap_or_else(PoisonError::into_inner);
         if free.words.is_empty() {
-            // Beside the word that handles look at together with theirs.
+            // On the page of the word that handles look at together with theirs.
             let page = match std::mem::replace(&mut free.has_begun, true) {
                 false => own_page()?,
                 true => wiped_page()?,
