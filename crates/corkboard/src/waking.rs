@@ -115,5 +115,20 @@ fn take_down(waiting: &AtomicU64, seen: u64, published: u32) {
     }
 }
 
+/// What a bell says. Who takes this, announces, fences and finds nothing new may sleep until the
+/// bell says something else.
+#[inline]
+pub(crate) fn ticket(bell: &AtomicU64) -> u32 {
+    // Acquire pairs with the Release in `ring`: who takes a ticket afterwards finds what it was
+    // rung for, and that the announcements which were taken down for it are gone.
+    bell.load(Ordering::Acquire) as u32
+}
+
+/// Ends the sleep of everyone with a ticket; they are to be woken after this.
+#[inline]
+pub(crate) fn ring(bell: &AtomicU64) {
+    bell.fetch_add(1, Ordering::Release);
+}
+
 #[cfg(all(test, loom))]
 mod models;

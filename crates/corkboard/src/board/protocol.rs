@@ -38,6 +38,7 @@
 use super::layout::MAX_SLOTS;
 use crate::sync::{AtomicU64, Ordering, fence, store_and_fence};
 pub(super) use crate::waking::{announce, ask_for_fences, end_fences, is_fenced, take_waiting};
+pub(super) use crate::waking::{ring, ticket};
 
 /// Set in the stamp of a slot that is being written.
 pub(crate) const BUSY: u64 = 1 << 62;
@@ -97,21 +98,6 @@ pub(super) fn pin(pin: &AtomicU64, stamp: &AtomicU64, slot: usize, sequence: u64
 pub(crate) fn unpin(pin: &AtomicU64) {
     // Release: as in `pin`. I4.
     pin.store(0, Ordering::Release);
-}
-
-/// What the bell says. Who takes this, announces, fences and finds nothing new may sleep until the
-/// bell says something else.
-#[inline]
-pub(super) fn ticket(bell: &AtomicU64) -> u32 {
-    // Acquire pairs with the Release in `ring`: who takes a ticket afterwards finds what it was
-    // rung for, and does not sleep.
-    bell.load(Ordering::Acquire) as u32
-}
-
-/// Ends the sleep of everyone with a ticket; they are to be woken after this.
-#[inline]
-pub(super) fn ring(bell: &AtomicU64) {
-    bell.fetch_add(1, Ordering::Release);
 }
 
 /// A set of slots.

@@ -10,14 +10,8 @@
 //! If a process dies: an announcement that a dead listener left costs one needless ring.
 
 use crate::sync::{AtomicU64, Ordering, fence};
-
-/// How often the bell was rung; take it before announcing.
-#[inline]
-pub(super) fn ticket(rung: &AtomicU64) -> u32 {
-    // Acquire pairs with the Release in `ring`: who knows of a ring takes the announcement that it
-    // consumed for gone, and announces after that.
-    rung.load(Ordering::Acquire) as u32
-}
+use crate::waking;
+pub(super) use crate::waking::ticket;
 
 /// Says that somebody may listen. Another try of the lock must follow.
 #[inline]
@@ -39,8 +33,8 @@ pub(super) fn is_awaited(listening: &AtomicU64) -> bool {
 #[inline]
 pub(super) fn ring(rung: &AtomicU64, listening: &AtomicU64) {
     listening.store(0, Ordering::Relaxed);
-    // Release: the announcements are down before a ticket says so.
-    rung.fetch_add(1, Ordering::Release);
+    // The announcements are down before a ticket says so.
+    waking::ring(rung);
 }
 
 #[cfg(all(test, loom))]

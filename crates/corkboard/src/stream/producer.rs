@@ -578,9 +578,7 @@ impl Producer {
             return Ok(true);
         }
         let (room, wanted) = (self.ring.word(ROOM), self.ring.word(WANTED));
-        // Acquire pairs with the Release in `Subscriber::make_room`: what that took down was
-        // announced before.
-        let ticket = room.load(Ordering::Acquire) as u32;
+        let ticket = waking::ticket(room);
         let ours = self.wanted + 1;
         let _ = wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |found| {
             (found == 0 || ours < found).then_some(ours)

@@ -332,8 +332,8 @@ impl Subscriber {
         self.ring.word(WANTED).swap(0, Ordering::Relaxed);
         hook::point("recv.waking");
         let room = self.ring.word(ROOM);
-        // Release: the announcements are down before a ticket says so.
-        room.fetch_add(1, Ordering::Release);
+        // The announcements are down before a ticket says so.
+        waking::ring(room);
         wait::wake_low(room);
     }
 
