@@ -63,7 +63,7 @@ impl Header {
         }
         if version != VERSION {
             let cause = format!(
-                "it has layout version {version}, this program knows version {VERSION}; use the same version on both sides"
+                "it has layout version {version}, this program knows version {VERSION}; use the same version on both sides, or remove it"
             );
             return Err(Error::new(ErrorKind::Incompatible, "open", object, cause));
         }

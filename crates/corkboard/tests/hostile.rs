@@ -404,7 +404,7 @@ fn words(board: &Board, file: usize) -> Vec<usize> {
         fields.map(|field| first + entry * stride + field)
     });
     let payloads = (0..4).map(|slot| 4096 + slot * 8192);
-    [256, 384, 392, 400, 408, 440]
+    [256, 264, 272, 384, 392, 400, 408, 440]
         .into_iter()
         .chain(entries)
         .chain(payloads)

@@ -2,12 +2,13 @@
 
 #![cfg(target_os = "linux")]
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 
-use corkboard::board::Options;
+use corkboard::board::{Options, Reader};
 use corkboard::event::{Event, Reset};
+use corkboard::integrity::crc64;
 use corkboard::lock::RwLock;
-use corkboard::{Access, Error, ErrorKind, Space, call, stream};
+use corkboard::{Access, Error, ErrorKind, Problem, Space, call, stream};
 
 mod common;
 use common::Scratch;
@@ -135,4 +136,84 @@ fn a_limit_on_file_sizes_is_an_error_and_not_the_end() {
                 !name.to_string_lossy().starts_with(".new")
             })
     }));
+}
+
+/// Gives every file in and below a directory the layout version after its own, as a later release
+/// might; returns how many there were.
+fn age(directory: &std::path::Path) -> usize {
+    const VERSION: usize = 8;
+    const SEAL: usize = 184;
+    let paths = std::fs::read_dir(directory).unwrap();
+    let aged = paths.map(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return age(&path);
+        }
+        let file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+        let mut header = [0; SEAL + 8];
+        file.read_exact_at(&mut header, 0).unwrap();
+        assert!(header.starts_with(b"corkbrd"), "{}", path.display());
+        header[VERSION] += 1;
+        let seal = crc64(&header[..SEAL], 0);
+        header[SEAL..].copy_from_slice(&seal.to_le_bytes());
+        file.write_all_at(&header, 0).unwrap();
+        1
+    });
+    aged.sum()
+}
+
+#[test]
+fn objects_of_another_layout_version_are_refused_listed_and_removed() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let create = || -> Result<(), Error> {
+        Options::new().writer(&space, "x")?.publish(b"value")?;
+        drop(stream::Options::new().producer(&space, "x")?);
+        drop(call::Server::create(&space, "x", call::Options::new())?);
+        drop(Event::create(&space, "x", Reset::Manual)?);
+        drop(RwLock::open(&space, "x")?);
+        Ok(())
+    };
+    create().unwrap();
+    let there = space.entries().unwrap();
+    assert_eq!(there.len(), 5);
+    assert!(age(space.path()) >= 5);
+    let refused = [
+        ("board", Options::new().writer(&space, "x").map(drop)),
+        ("board", Reader::open(&space, "x").map(drop)),
+        (
+            "stream",
+            stream::Options::new().producer(&space, "x").map(drop),
+        ),
+        (
+            "stream",
+            stream::Subscriber::open(&space, "x", stream::From::Oldest).map(drop),
+        ),
+        (
+            "call",
+            call::Server::create(&space, "x", call::Options::new()).map(drop),
+        ),
+        ("call", call::Client::open(&space, "x").map(drop)),
+        ("event", Event::open(&space, "x").map(drop)),
+        ("lock", RwLock::open(&space, "x").map(drop)),
+    ];
+    for (what, refused) in refused {
+        let error = refused.expect_err(what);
+        assert_eq!(error.kind(), ErrorKind::Incompatible, "{what}: {error}");
+        assert!(error.to_string().contains("layout version"), "{error}");
+    }
+    let mut findings = space.diagnose().unwrap();
+    findings.retain(|finding| finding.problem() == Problem::Incompatible);
+    assert_eq!(findings.len(), there.len(), "{findings:?}");
+    assert!(!findings.iter().any(corkboard::Finding::is_fixable));
+    assert_eq!(space.entries().unwrap().len(), there.len());
+    for entry in there {
+        space.remove(entry.kind(), entry.name()).unwrap();
+    }
+    assert!(space.entries().unwrap().is_empty());
+    create().unwrap();
 }

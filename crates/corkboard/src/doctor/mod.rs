@@ -38,6 +38,8 @@ pub enum Problem {
     RemoveIpc,
     /// An object that cannot be opened, or something else that has an object's name.
     Damaged,
+    /// An object that another version of this library made, whose layout differs.
+    Incompatible,
     /// A board whose newest value does not match its checksum.
     Corrupt,
     /// An object that this user may not look into. Harmless as far as can be told.
@@ -56,6 +58,7 @@ impl Problem {
             Self::SpaceNearlyFull => "space-nearly-full",
             Self::RemoveIpc => "remove-ipc",
             Self::Damaged => "damaged",
+            Self::Incompatible => "incompatible",
             Self::Corrupt => "corrupt",
             Self::Unreadable => "unreadable",
             Self::NotInMemory => "not-in-memory",
@@ -319,10 +322,13 @@ impl Space {
                     ..self.finding(Problem::Unreadable, subject, message, Repair::ByHand)
                 });
             }
-            _ => {
-                let message = error.cause();
-                let repair = Repair::ByHand;
-                findings.push(self.finding(Problem::Damaged, subject, message, repair));
+            kind => {
+                let problem = match kind {
+                    ErrorKind::Incompatible => Problem::Incompatible,
+                    _ => Problem::Damaged,
+                };
+                let (message, repair) = (error.cause(), Repair::ByHand);
+                findings.push(self.finding(problem, subject, message, repair));
             }
         }
         None
