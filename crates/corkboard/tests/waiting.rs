@@ -7,7 +7,11 @@ use std::time::Duration;
 use common::{Scratch, is_ready};
 use corkboard::board::{Options, Reader, Writer};
 #[cfg(target_os = "linux")]
+use corkboard::call::{self, Client, Server};
+#[cfg(target_os = "linux")]
 use corkboard::event::{Event, Reset};
+#[cfg(target_os = "linux")]
+use corkboard::lock::RwLock;
 use corkboard::stream::{self, From, Overflow, Producer, Subscriber};
 use corkboard::{ErrorKind, Kind, Space, wait};
 
@@ -243,6 +247,54 @@ fn a_deletion_of_a_stream_is_noticed_also_by_one_whom_signals_keep_interrupting(
     };
     assert_eq!(error.kind(), ErrorKind::Removed);
     assert!(is_ready(&notifier, PATIENCE));
+}
+
+/// Each would wait for ever if a signal made it begin its time anew.
+#[cfg(target_os = "linux")]
+#[test]
+fn time_runs_out_also_for_one_whom_signals_keep_interrupting() {
+    const TIMEOUT: Duration = Duration::from_millis(20);
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let (_writers, mut readers) = boards(&space, 3);
+    let (mut producer, mut subscriber) = stream(&space, "s", Overflow::Block);
+    let event = Event::create(&space, "x", Reset::Auto).unwrap();
+    let server = Server::create(&space, "c", call::Options::new()).unwrap();
+    let client = Client::open(&space, "c").unwrap();
+    let mut holder = RwLock::open(&space, "l").unwrap();
+    let mut lock = RwLock::open(&space, "l").unwrap();
+    let _guard = holder.write().unwrap();
+
+    let _interruptions = common::Interruptions::begin();
+    assert!(readers[0].wait(Some(TIMEOUT)).unwrap().is_none());
+    assert!(any(&mut readers, TIMEOUT).unwrap().is_none());
+    assert!(subscriber.recv(Some(TIMEOUT)).unwrap().is_none());
+    while producer.send_timeout(&[0; 200], TIMEOUT).unwrap().is_some() {}
+    assert!(!event.wait(Some(TIMEOUT)).unwrap());
+    assert!(server.next(Some(TIMEOUT)).unwrap().is_none());
+    assert!(lock.write_timeout(TIMEOUT).unwrap().is_none());
+    assert!(lock.read_timeout(TIMEOUT).unwrap().is_none());
+
+    let from = From::Oldest;
+    let refused = [
+        client.call(b"?", TIMEOUT).map(drop).unwrap_err(),
+        Reader::open_timeout(&space, "none", TIMEOUT).unwrap_err(),
+        Subscriber::open_timeout(&space, "none", from, TIMEOUT).unwrap_err(),
+        Client::open_timeout(&space, "none", TIMEOUT).unwrap_err(),
+        Options::new()
+            .writer_timeout(TIMEOUT)
+            .writer(&space, "0")
+            .unwrap_err(),
+        stream::Options::new()
+            .producer_timeout(TIMEOUT)
+            .producer(&space, "s")
+            .unwrap_err(),
+        Server::create(&space, "c", call::Options::new().server_timeout(TIMEOUT)).unwrap_err(),
+    ];
+    let kinds = refused.map(|error| error.kind());
+    use ErrorKind::{NotFound, TimedOut, WriterExists};
+    let (absent, taken) = ([NotFound; 3], [WriterExists; 3]);
+    assert_eq!(kinds, [&[TimedOut][..], &absent, &taken].concat()[..]);
 }
 
 #[cfg(target_os = "linux")]
