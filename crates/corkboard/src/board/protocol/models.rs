@@ -288,6 +288,56 @@ fn one_who_awaits_the_next_value_is_woken_by_it_and_not_only_by_this_one() {
 }
 
 #[test]
+fn one_who_took_a_small_boards_value_by_its_stamp_is_woken_by_the_next() {
+    loom::model(|| {
+        // Two slots' stamps; the latest word comes after each.
+        let stamps: Arc<[AtomicU64; 2]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
+        let words = Arc::new(Waking::default());
+        let slot = |sequence: u64| sequence as usize % 2;
+        let writer = {
+            let (stamps, words) = (stamps.clone(), words.clone());
+            thread::spawn(move || {
+                for sequence in 1..=2 {
+                    stamp(&stamps[slot(sequence)], sequence);
+                    words.publish(sequence, true);
+                }
+            })
+        };
+        let seen = u64::from(read_begin(&stamps[slot(1)], 1));
+        // What is announced is the latest word, which may be behind what was seen.
+        let (_, ticket) = words.announced();
+        let next = stamps[slot(seen + 1)].load(Ordering::Relaxed);
+        writer.join().unwrap();
+        if !is_newer(next, seen) {
+            assert!(!words.sleeps_on(ticket), "asleep on {seen}");
+        }
+    });
+}
+
+#[test]
+fn nobody_sleeps_on_a_board_that_is_removed() {
+    loom::model(|| {
+        // Live is 0, removed is 1.
+        let state = Arc::new(AtomicU64::new(0));
+        let words = Arc::new(Waking::default());
+        let remover = {
+            let (state, words) = (state.clone(), words.clone());
+            thread::spawn(move || {
+                state.store(1, Ordering::Release);
+                words.latest.fetch_or(GONE, Ordering::Relaxed);
+                ring(&words.bell);
+            })
+        };
+        let (_, ticket) = words.announced();
+        let is_live = state.load(Ordering::Relaxed) == 0;
+        remover.join().unwrap();
+        if is_live {
+            assert!(!words.sleeps_on(ticket), "asleep, and nobody wakes");
+        }
+    });
+}
+
+#[test]
 fn of_two_who_await_different_values_neither_hides_the_other() {
     let mut model = loom::model::Builder::new();
     // Three threads: more changes of thread than this need no other order to go wrong.
