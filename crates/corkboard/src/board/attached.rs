@@ -1,10 +1,8 @@
 //! What every handle on a board holds: the mapped data, where everything in it is, and the means
 //! to find the board's files again. No descriptor stays open.
 
-use std::ops::Deref;
 use std::sync::atomic::AtomicBool;
 
-use super::Integrity;
 use super::files::{Files, object};
 use super::layout::{BESIDE, CRC, Geometry, LATEST, LEN, MONOTONIC, REALTIME, Role, STAMP, STATE};
 use super::layout::{DESCRIPTOR_LEN, SMALL_SLOTS, STATE_LIVE, STATE_REMOVED, unpack};
@@ -35,8 +33,7 @@ pub(super) struct Attached {
     pub(super) is_mapped: bool,
     /// Whether the last look at the board's path found the files gone.
     is_deleted: AtomicBool,
-    /// How to compute checksums; `None` on a board without.
-    checksums: Option<Checksums>,
+    pub(super) checksums: Checksums,
     pub(super) geometry: Geometry,
     /// The geometry's answers, asked once.
     places: Places,
@@ -112,10 +109,7 @@ impl Attached {
             is_mapped,
             identity: files.facts.identity,
             is_deleted: AtomicBool::new(false),
-            checksums: match geometry.integrity {
-                Integrity::Crc64 => Some(Checksums::new()),
-                Integrity::None => None,
-            },
+            checksums: geometry.integrity.checksums(),
             places: Places {
                 slots: geometry.slots(),
                 descriptors: geometry.descriptor(0),
@@ -223,19 +217,13 @@ impl Attached {
         Err(self.contradictory(operation))
     }
 
-    /// A value's checksum, or 0 on a board without, which does not look at it.
-    #[inline]
-    pub(super) fn checksum(&self, value: &impl Deref<Target = [u8]>) -> u64 {
-        self.checksums.map_or(0, |sums| sums.crc64(value, 0))
-    }
-
     /// Whether these are the bytes that were published, as far as the board can tell.
     #[inline]
     pub(super) fn verify(&self, sequence: u64, found: Descriptor, value: &[u8]) -> Result<()> {
-        let Some(checksums) = self.checksums else {
+        if !self.checksums.are_kept() {
             return Ok(());
-        };
-        let actual = checksums.crc64(value, 0);
+        }
+        let actual = self.checksums.of(&value);
         if actual == found.crc {
             return Ok(());
         }

@@ -78,7 +78,7 @@ impl<'a> Loan<'a> {
             Place::Slot { slot, len }
                 if self.writer.has_turn() && self.writer.board().is_usable() =>
             {
-                let crc = self.writer.board().checksum(&self);
+                let crc = self.writer.board().checksums.of(&self);
                 self.writer.publish_slot(slot, len, crc)
             }
             _ => self.publish_otherwise(),
@@ -97,7 +97,7 @@ impl<'a> Loan<'a> {
                 result
             }
             Place::Slot { slot, len } => {
-                let crc = self.writer.board().checksum(&self);
+                let crc = self.writer.board().checksums.of(&self);
                 self.writer.in_turn(|writer| {
                     let sequence = writer.publish_slot(slot, len, crc);
                     writer.keep(None);

@@ -39,6 +39,8 @@ pub use snapshot::{OwnedSnapshot, Snapshot};
 pub use stat::{Participant, Stat, ValueType, stat};
 pub use writer::Writer;
 
+use crate::integrity::Checksums;
+
 /// What guards a value's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Integrity {
@@ -69,6 +71,13 @@ pub enum WriterMode {
 }
 
 impl Integrity {
+    pub(crate) fn checksums(self) -> Checksums {
+        match self {
+            Self::Crc64 => Checksums::new(),
+            Self::None => Checksums::NONE,
+        }
+    }
+
     pub(crate) fn from_word(word: u64) -> Option<Self> {
         [Self::Crc64, Self::None]
             .into_iter()

@@ -287,6 +287,10 @@ mod tests {
             [others.pop(), others.pop(), others.pop()],
             [Some(66), Some(65), None]
         );
+        let mut all_but_the_last = SlotSet([u64::MAX; MAX_SLOTS / 64]);
+        all_but_the_last.0[MAX_SLOTS / 64 - 1] = u64::MAX >> 1;
+        let mut others = all_but_the_last.lowest_others(MAX_SLOTS, BATCH);
+        assert_eq!([others.pop(), others.pop()], [Some(MAX_SLOTS - 1), None]);
     }
 
     #[test]

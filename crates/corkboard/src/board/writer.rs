@@ -15,11 +15,10 @@ use super::protocol::{self, BATCH, GONE, Reserved, SlotSet};
 use super::small::SmallSlots;
 use super::snapshot::{Held, Snapshot};
 use super::typed::{Known, TypeOf};
-use super::{Integrity, Options, WriterMode};
+use super::{Options, WriterMode};
 use crate::clock::Looks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
-use crate::integrity::copy_crc64;
 use crate::mutex::{self, Outcome};
 use crate::object::{self, Removal};
 use crate::participants::{Table, lock_byte};
@@ -395,15 +394,7 @@ impl Writer {
         // SAFETY: the range is inside the mapping (checked by `bytes`), allocated, and ours alone
         // while the slot is reserved (I3); `value` is not in it, for nobody has a reference to a
         // reserved slot.
-        let crc = unsafe {
-            match self.board().geometry.integrity {
-                Integrity::Crc64 => copy_crc64(to, value, 0),
-                Integrity::None => {
-                    std::ptr::copy_nonoverlapping(value.as_ptr(), to, value.len());
-                    0
-                }
-            }
-        };
+        let crc = unsafe { self.board().checksums.copy(to, value) };
         hook::point("publish.copied");
         self.publish_slot(slot, value.len(), crc)
     }
@@ -417,7 +408,7 @@ impl Writer {
         let (monotonic, realtime) = self.clock.now();
         let found = Descriptor {
             len: value.len(),
-            crc: self.board().checksum(&value),
+            crc: self.board().checksums.of(&value),
             monotonic,
             realtime,
         };

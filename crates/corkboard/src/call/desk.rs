@@ -5,9 +5,8 @@ use std::sync::atomic::AtomicUsize;
 use super::layout::*;
 use super::protocol::State;
 use crate::attachment::{self, Attachment};
-use crate::board::Integrity;
 use crate::error::{Error, ErrorKind, Result};
-use crate::integrity::{copy_crc64, crc64, seal};
+use crate::integrity::{Checksums, seal};
 use crate::object::Removal;
 use crate::participants::{Table, lock_byte};
 use crate::prefetch;
@@ -21,6 +20,7 @@ use crate::sys::{Errno, lock, wait};
 pub(super) struct Desk {
     pub(super) attachment: Attachment,
     pub(super) geometry: Geometry,
+    checksums: Checksums,
     /// How many bytes of each slot's payload this process knows to have memory.
     populated: Vec<AtomicUsize>,
     /// Whether only this user can write to the file: what is in place cannot change then.
@@ -76,6 +76,7 @@ impl Desk {
         Ok(Self {
             is_private: facts.mode & 0o077 == 0 && facts.is_owner_trusted(),
             populated: (0..geometry.slots()).map(|_| AtomicUsize::new(0)).collect(),
+            checksums: geometry.integrity.checksums(),
             geometry,
             attachment,
         })
@@ -179,20 +180,12 @@ impl Desk {
         let cell = self.cell(slot);
         let crc = if len <= INLINE {
             store_bytes(&cell[HEAD..], payload);
-            self.checksum(payload)
+            self.checksums.of(&payload)
         } else {
             let to = self.place(operation, slot, len)?;
             // SAFETY: inside the mapping, with memory (`place`), and this side's (I1). `payload`
             // is not in it: that would be a reference to a slot that is being filled.
-            unsafe {
-                match self.geometry.integrity {
-                    Integrity::Crc64 => copy_crc64(to, payload, 0),
-                    Integrity::None => {
-                        std::ptr::copy_nonoverlapping(payload.as_ptr(), to, len);
-                        0
-                    }
-                }
-            }
+            unsafe { self.checksums.copy(to, payload) }
         };
         cell[LEN].store(len as u64, Ordering::Relaxed);
         cell[CRC].store(seal(crc, number), Ordering::Relaxed);
@@ -227,9 +220,7 @@ impl Desk {
         };
         // SAFETY: D1 and I1: the slot is this side's, as the caller vouches.
         let bytes = unsafe { payload.bytes() };
-        if self.geometry.integrity == Integrity::Crc64
-            && seal(crc64(bytes, 0), found.number()) != crc
-        {
+        if self.checksums.are_kept() && seal(self.checksums.of(&bytes), found.number()) != crc {
             let cause = "a payload does not match its checksum; call again";
             return Err(self.attachment.error(ErrorKind::Corrupt, operation, cause));
         }
@@ -251,14 +242,6 @@ impl Desk {
         }
         bytes.truncate(len);
         Ok(bytes)
-    }
-
-    #[inline]
-    fn checksum(&self, payload: &[u8]) -> u64 {
-        match self.geometry.integrity {
-            Integrity::Crc64 => crc64(payload, 0),
-            Integrity::None => 0,
-        }
     }
 
     /// The address of so many bytes of a slot's payload, with memory behind them.

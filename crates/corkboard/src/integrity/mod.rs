@@ -8,6 +8,8 @@ mod short;
 #[cfg(target_arch = "x86_64")]
 mod wide;
 
+use std::ops::Deref;
+
 use crc_fast::{CrcAlgorithm, Digest};
 
 /// Up to this length, the fixed cost of the bulk routine outweighs its speed.
@@ -29,20 +31,61 @@ const PIECE: usize = 8 << 10;
 /// ```
 #[inline]
 pub fn crc64(bytes: &[u8], previous: u64) -> u64 {
-    Checksums::new().crc64(bytes, previous)
+    Means::find().crc64(bytes, previous)
 }
 
-/// The means of this processor, for those who ask often enough to look for them once.
+/// What guards an object's values: their checksums, or nothing. For those who ask often enough to
+/// look for the processor's means once.
 #[derive(Clone, Copy)]
-pub(crate) struct Checksums {
+pub(crate) struct Checksums(Option<Means>);
+
+impl Checksums {
+    pub(crate) const NONE: Self = Self(None);
+
+    pub(crate) fn new() -> Self {
+        Self(Some(Means::find()))
+    }
+
+    /// Whether values have any.
+    #[inline]
+    pub(crate) fn are_kept(self) -> bool {
+        self.0.is_some()
+    }
+
+    /// A value's checksum; 0 where none is kept, and the value is not looked for.
+    #[inline]
+    pub(crate) fn of(self, value: &impl Deref<Target = [u8]>) -> u64 {
+        self.0.map_or(0, |means| means.crc64(value, 0))
+    }
+
+    /// Copies `from` to `to`, and returns its checksum; 0 where none is kept.
+    ///
+    /// # Safety
+    /// As for [`copy_crc64`].
+    #[inline]
+    pub(crate) unsafe fn copy(self, to: *mut u8, from: &[u8]) -> u64 {
+        // SAFETY: the caller vouches for the same.
+        unsafe {
+            if self.are_kept() {
+                return copy_crc64(to, from, 0);
+            }
+            std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len());
+        }
+        0
+    }
+}
+
+/// What this processor has for checksums.
+#[derive(Clone, Copy)]
+struct Means {
     /// **C1** Whether the processor has the features that `short::crc64` needs.
     #[cfg(target_arch = "x86_64")]
     has_short: bool,
 }
 
-impl Checksums {
+impl Means {
     #[inline]
-    pub(crate) fn new() -> Self {
+    fn find() -> Self {
         Self {
             #[cfg(target_arch = "x86_64")]
             has_short: is_x86_feature_detected!("pclmulqdq") && is_x86_feature_detected!("sse4.1"),
@@ -51,7 +94,7 @@ impl Checksums {
 
     /// As [`crc64`].
     #[inline]
-    pub(crate) fn crc64(self, bytes: &[u8], previous: u64) -> u64 {
+    fn crc64(self, bytes: &[u8], previous: u64) -> u64 {
         #[cfg(target_arch = "x86_64")]
         if bytes.len() <= SHORT && self.has_short {
             // SAFETY: C1.
@@ -77,7 +120,7 @@ pub(crate) fn seal(crc: u64, number: u64) -> u64 {
 /// # Safety
 /// `to` is valid for writing `from.len()` bytes, does not overlap `from`, and nobody else accesses
 /// it meanwhile.
-pub(crate) unsafe fn copy_crc64(to: *mut u8, from: &[u8], previous: u64) -> u64 {
+unsafe fn copy_crc64(to: *mut u8, from: &[u8], previous: u64) -> u64 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the caller vouches for the same.
     if let Some(crc) = unsafe { wide::copy_crc64(to, from, previous) } {

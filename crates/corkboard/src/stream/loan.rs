@@ -96,7 +96,7 @@ impl<'a> Loan<'a> {
                 self.producer.send(&copy)
             }
             Place::Arena { len, .. } => {
-                let crc = self.producer.ring().checksum(&self);
+                let crc = self.producer.ring().checksums.of(&self);
                 let record = Record::Loaned { len, crc };
                 loop {
                     if let Some(sent) = self.producer.append_within(record, Deadline::Never)? {

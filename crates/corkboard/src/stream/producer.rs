@@ -15,7 +15,7 @@ use crate::buffer::Buffer;
 use crate::clock::{Deadline, Looks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
-use crate::integrity::{copy_crc64, seal};
+use crate::integrity::seal;
 use crate::mutex::{self, Outcome};
 use crate::object::{self, Removal};
 use crate::participants::{Table, lock_byte};
@@ -312,7 +312,7 @@ impl Producer {
         let (sequence, ring) = (self.next, &*self.ring);
         let cell = ring.cell(sequence);
         fill(cell, bytes);
-        let crc = ring.checksum(bytes);
+        let crc = ring.checksums.of(&bytes);
         publish(cell, sequence, bytes.len() as u64, crc, self.head);
         self.go_on(self.head);
         Some(sequence)
@@ -475,21 +475,14 @@ impl Producer {
         let crc = match record {
             Record::Bytes(bytes) if footprint == 0 => {
                 fill(cell, bytes);
-                ring.checksum(bytes)
+                ring.checksums.of(&bytes)
             }
             Record::Bytes(bytes) => {
                 let to = ring.payload(at, len).expect("room inside the arena");
                 // SAFETY: inside the mapping (checked by `payload`). What was there is reclaimed
                 // (I3), or readers discard what they copy from it (I2); `bytes` is not in it, for
                 // nobody has a reference to reclaimed memory.
-                unsafe {
-                    if ring.is_verified() {
-                        copy_crc64(to, bytes, 0)
-                    } else {
-                        std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, len);
-                        0
-                    }
-                }
+                unsafe { ring.checksums.copy(to, bytes) }
             }
             Record::Loaned { crc, .. } => crc,
             Record::End => {

@@ -1,11 +1,11 @@
 //! What every handle on a stream holds: the mapped file, and where everything in it is.
 
+use super::Overflow;
 use super::layout::*;
 use super::protocol;
-use super::{Integrity, Overflow};
 use crate::attachment::{self, Attachment};
 use crate::error::{Error, ErrorKind, Result};
-use crate::integrity::crc64;
+use crate::integrity::Checksums;
 use crate::object::Removal;
 use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering, copy_words};
@@ -19,6 +19,7 @@ pub(super) const MAX_COUNT: u64 = 1 << 62;
 pub(super) struct Ring {
     pub(super) attachment: Attachment,
     pub(super) geometry: Geometry,
+    pub(super) checksums: Checksums,
     /// The geometry's answers, asked once.
     first_cell: usize,
     cell_mask: u64,
@@ -36,6 +37,7 @@ impl Ring {
             first_cell: geometry.first_cell(),
             cell_mask: geometry.cells() as u64 - 1,
             arena: geometry.arena(),
+            checksums: geometry.integrity.checksums(),
             geometry,
         })
     }
@@ -110,19 +112,6 @@ impl Ring {
     #[inline]
     pub(super) fn overwrites(&self) -> bool {
         self.geometry.overflow == Overflow::Overwrite
-    }
-
-    #[inline]
-    pub(super) fn is_verified(&self) -> bool {
-        self.geometry.integrity == Integrity::Crc64
-    }
-
-    #[inline]
-    pub(super) fn checksum(&self, record: &[u8]) -> u64 {
-        if self.is_verified() {
-            return crc64(record, 0);
-        }
-        0
     }
 
     /// The newest record's sequence.
