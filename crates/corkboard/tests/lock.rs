@@ -270,6 +270,22 @@ fn files_of_others_keep_their_content() {
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
 }
 
+/// Where nobody can wake who waits, it looks again and again.
+#[test]
+fn who_waits_long_for_a_file_of_others_goes_on_waiting() {
+    let scratch = Scratch::new();
+    let path = scratch.0.join("data");
+    std::fs::write(&path, b"precious").unwrap();
+    let (mut a, mut b) = (RwLock::at(&path).unwrap(), RwLock::at(&path).unwrap());
+    let guard = a.write().unwrap();
+    // Many times as long as the longest sleep.
+    let long = Duration::from_secs(1);
+    assert!(b.read_timeout(long).unwrap().is_none());
+    assert!(b.write_timeout(long).unwrap().is_none());
+    drop(guard);
+    assert!(b.write_timeout(Duration::ZERO).unwrap().is_some());
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_lock_file_may_be_cut_short_or_overwritten_at_any_time_and_keeps_what_is_written() {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::gates::SLICE;
 use super::layout::{BELLS, CLAIMED, GATED};
 use super::path::Page;
 use super::protocol;
@@ -11,7 +12,7 @@ use crate::sys::file::File;
 use crate::sys::map::Mapping;
 use crate::sys::{Errno, wait};
 
-/// Without words to sleep on, how long to sleep at first and at most.
+/// Without words to sleep on, how long to sleep at first; it grows up to a [`SLICE`].
 const SHORTEST: Duration = Duration::from_micros(200);
 
 /// What one waits for.
@@ -116,7 +117,7 @@ impl Bells<'_> {
             Self::None => false,
         };
         if !has_slept {
-            *patience = (*patience * 2).max(SHORTEST);
+            *patience = (*patience * 2).clamp(SHORTEST, SLICE);
             std::thread::sleep(slice.min(*patience));
         }
     }
