@@ -321,12 +321,17 @@ fn a_deletion_is_noticed_also_by_one_whom_signals_keep_interrupting() {
 fn a_forked_child_gets_no_notifier_of_its_parents_reader() {
     let scratch = Scratch::new();
     let space = scratch.space();
-    let (_writers, readers) = boards(&space, 2);
-    for reader in &readers {
+    let (mut writers, readers) = boards(&space, 2);
+    for (writer, reader) in writers.iter_mut().zip(&readers) {
         let notifier = reader.notifier().unwrap();
+        writer.publish(b"news").unwrap();
+        assert!(is_ready(&notifier, PATIENCE));
+        let is_forked = |error: corkboard::Error| error.kind() == ErrorKind::Forked;
+        assert!(common::forked(|| notifier.clear().is_err_and(is_forked)));
+        assert!(is_ready(&notifier, Duration::ZERO), "a child cleared it");
         assert!(common::forked(|| {
             drop(notifier);
-            matches!(reader.notifier(), Err(error) if error.kind() == ErrorKind::Forked)
+            reader.notifier().is_err_and(is_forked)
         }));
     }
     let (_producer, subscriber) = stream(&space, "s", Overflow::Block);

@@ -171,9 +171,16 @@ impl Item {
     }
 }
 
+impl Ticket {
+    /// Whether this process has the thread that looks after the item: not in a fork's child.
+    pub(super) fn is_served(&self) -> bool {
+        self.hub.generation.is_current()
+    }
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if !self.hub.generation.is_current() {
+        if !self.is_served() {
             // A fork's child: nobody serves this hub here, and somebody may have been holding its
             // lock at the fork.
             return;

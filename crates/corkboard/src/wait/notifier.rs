@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::hub::{self, Action, Ticket};
 use super::sealed;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::signal::Signal;
 
 /// A file descriptor that becomes readable when a handle has something new.
@@ -19,7 +19,8 @@ use crate::sys::signal::Signal;
 /// When the object is removed, or somebody deletes its files, it becomes readable a last time; a
 /// wait with a time-out of zero then says `Removed`.
 ///
-/// In a fork's child it never becomes readable.
+/// In a fork's child it is readable when the parent's is, and cannot be cleared: make one of a
+/// handle opened there.
 ///
 /// # Platforms
 /// On Windows it is the handle of an event, signalled where a descriptor would be readable.
@@ -47,7 +48,7 @@ use crate::sys::signal::Signal;
 /// ```
 pub struct Notifier {
     signal: Arc<Signal>,
-    _ticket: Ticket,
+    ticket: Ticket,
 }
 
 impl Notifier {
@@ -55,20 +56,22 @@ impl Notifier {
         let signal = Signal::new().map_err(|errno| Error::os("make", "a notifier", errno))?;
         let signal = Arc::new(signal);
         let ticket = hub::register(handle.sleeper(), Action::Signal(signal.clone()))?;
-        Ok(Self {
-            signal,
-            _ticket: ticket,
-        })
+        Ok(Self { signal, ticket })
     }
 
     /// Makes the descriptor unreadable until something new comes.
     ///
     /// # Errors
-    /// `Io`.
+    /// `Forked`, `Io`.
     ///
     /// # If a process dies
     /// *Recovers*: nothing here is shared.
     pub fn clear(&self) -> Result<()> {
+        if !self.ticket.is_served() {
+            // It would be cleared for the parent, which would never hear of it.
+            let cause = "it was made before a fork; make one of a handle opened in the child";
+            return Err(Error::new(ErrorKind::Forked, "clear", "a notifier", cause));
+        }
         let cleared = self.signal.clear();
         cleared.map_err(|errno| Error::os("clear", "a notifier", errno))
     }
