@@ -214,8 +214,7 @@ impl Table {
     /// How many entries were ever claimed.
     #[inline]
     pub(crate) fn used(&self) -> usize {
-        let high = self.high().load(Ordering::Relaxed);
-        usize::try_from(high).map_or(self.len, |high| high.min(self.len))
+        used(&self.mapping, self.len)
     }
 
     /// What is written in an entry.
@@ -259,7 +258,15 @@ impl Table {
     }
 }
 
-/// Empties the entry that a dead handle left in a file's table, unless somebody has claimed it.
+/// How many of a table's entries were ever claimed.
+#[inline]
+pub(crate) fn used(mapping: &Mapping, entries: usize) -> usize {
+    let high = mapping.word(HIGH).load(Ordering::Relaxed);
+    usize::try_from(high).map_or(entries, |high| high.min(entries))
+}
+
+/// Empties the entry that a dead handle left in a file's table, unless somebody has claimed it. No
+/// fork may come between opening and closing the file: a child would keep the entry's byte.
 pub(crate) fn wipe_dead(file: &File, shape: Shape, entry: usize) -> Result<(), Errno> {
     if entry >= shape.entries || !lock::try_lock(file, lock_byte(entry))? {
         return Ok(());

@@ -536,6 +536,37 @@ fn an_event_loop_sees_requests_and_replies() {
     }
 }
 
+/// As long as they wait: the client of one may have died before it could tell anybody.
+#[test]
+fn an_event_loop_is_reminded_of_requests_that_it_leaves() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let server = Server::create(&space, "x", Options::new()).unwrap();
+    let client = Client::open(&space, "x").unwrap();
+    let asked = server.notifier().unwrap();
+    let pending = client.start(b"?", LONG).unwrap();
+    for _ in 0..3 {
+        assert!(is_ready(&asked, LONG));
+        asked.clear().unwrap();
+    }
+    next(&server).reply(b"!").unwrap();
+    assert_eq!(&*pending.wait().unwrap(), b"!");
+}
+
+#[test]
+fn a_notifier_does_not_keep_a_server_s_place() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    for _ in 0..50 {
+        let server = Server::create(&space, "x", Options::new()).unwrap();
+        let asked = server.notifier().unwrap();
+        drop(server);
+        let another = Server::create(&space, "x", Options::new()).unwrap();
+        let more = another.notifier().unwrap();
+        drop((asked, more, another));
+    }
+}
+
 #[test]
 fn threads_and_an_event_loop_wait_for_the_same_requests() {
     let scratch = Scratch::new();

@@ -3,12 +3,12 @@
 use std::sync::atomic::AtomicUsize;
 
 use super::layout::*;
-use super::protocol::State;
+use super::protocol::{self, State};
 use crate::attachment::{self, Attachment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::integrity::{Checksums, seal};
 use crate::object::Removal;
-use crate::participants::{Table, lock_byte};
+use crate::participants::{self, Table, lock_byte};
 use crate::prefetch;
 use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering, copy_words, store_bytes};
@@ -94,6 +94,18 @@ impl Desk {
         let (shape, generation) = (self.geometry.table(), self.attachment.generation);
         Table::claim_in(file, shape, entries, generation, label)
             .map_err(|errno| self.attachment.failed("open", errno))
+    }
+
+    /// The words of the clients there are, or were.
+    pub(super) fn clients(&self) -> usize {
+        let entries = self.geometry.table().entries;
+        participants::used(&self.attachment.mapping, entries).saturating_sub(CLIENTS)
+    }
+
+    /// Whether a request may wait.
+    #[inline]
+    pub(super) fn is_asked(&self) -> bool {
+        (0..self.clients()).any(|client| protocol::is_pending(self.pending(client)))
     }
 
     /// Whether there is a server, according to the kernel.

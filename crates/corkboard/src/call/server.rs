@@ -41,7 +41,7 @@ pub struct Server {
 
 /// What a server's requests share with it: they keep its entry.
 pub(super) struct Shared {
-    pub(super) desk: Desk,
+    pub(super) desk: Arc<Desk>,
     table: Table,
     epoch: u32,
     /// The slot behind the one that was taken last: where the next look begins.
@@ -117,7 +117,7 @@ impl Server {
         // Release: what the last server had taken is its own no more. I3.
         desk.epoch().store(u64::from(epoch), Ordering::Release);
         let shared = Shared {
-            desk,
+            desk: Arc::new(desk),
             table,
             epoch,
             position: AtomicUsize::new(0),
@@ -189,7 +189,7 @@ impl Server {
     fn wait(&self, deadline: Deadline) -> Result<Option<Request>> {
         let mut looks = None;
         for _ in 0..self.spins.load(Ordering::Relaxed) {
-            if self.shared.is_asked() {
+            if self.shared.desk.is_asked() {
                 break;
             }
             std::hint::spin_loop();
@@ -211,7 +211,7 @@ impl Server {
     fn sleep(&self, left: Duration, looks: &mut Looks) -> Result<()> {
         let desk = &self.shared.desk;
         let ticket = protocol::listen(desk.bell());
-        if !desk.attachment.is_usable() || self.shared.is_asked() {
+        if !desk.attachment.is_usable() || self.shared.desk.is_asked() {
             return Ok(());
         }
         hook::point("serve.listening");
@@ -249,22 +249,11 @@ fn exists(desk: &Desk) -> Error {
 }
 
 impl Shared {
-    /// The words of the clients there are, or were.
-    fn clients(&self) -> usize {
-        self.table.used().saturating_sub(CLIENTS)
-    }
-
-    /// Whether a request may wait.
-    #[inline]
-    pub(super) fn is_asked(&self) -> bool {
-        (0..self.clients()).any(|client| protocol::is_pending(self.desk.pending(client)))
-    }
-
     /// Sets the bits of requests that wait, for the last server may have died on its way to them,
     /// frees what it had taken and nobody wants, and wakes those who want it.
     fn look_at_all(&self) {
         let per_bit = self.desk.slots_in_bit();
-        for client in 0..self.clients() {
+        for client in 0..self.desk.clients() {
             for (index, slot) in self.desk.slots_of(client).enumerate() {
                 let state = self.desk.state(slot);
                 match State::load(state).phase() {
@@ -285,7 +274,7 @@ impl Shared {
     /// bit, or one whose client asks again at once would keep the others waiting.
     #[inline]
     fn take(&self) -> Option<(usize, State)> {
-        let clients = self.clients();
+        let clients = self.desk.clients();
         let (calls, per_bit) = (self.desk.slots_of(0).len(), self.desk.slots_in_bit());
         let position = self.position.load(Ordering::Relaxed);
         let (first, index) = match position / calls {

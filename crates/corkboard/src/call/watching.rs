@@ -5,11 +5,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::client::{self, CALL, Pending};
+use super::desk::Desk;
 use super::protocol::{self, State};
-use super::server::{self, SERVE, Server};
+use super::server::{SERVE, Server};
 use crate::clock::Deadline;
 use crate::error::Result;
 use crate::sync::{AtomicU64, Ordering};
+use crate::sys::clock;
 use crate::sys::wait::Target;
 use crate::wait::sealed::{self, Sleeper};
 use crate::wait::{Notifier, Waitable};
@@ -17,12 +19,14 @@ use crate::wait::{Notifier, Waitable};
 /// Who sleeps looks this often whether the other side, and the call itself, is still there.
 pub(super) const SLICE: Duration = Duration::from_millis(50);
 
-/// Waits for requests.
+/// Waits for requests, without the server: its entry is another one's as soon as it ends.
 struct Listening {
-    shared: Arc<server::Shared>,
+    desk: Arc<Desk>,
     /// The bell's low half since which nothing is new, and [`HEARD`]; 0 when what is there counts
     /// as new.
     heard: AtomicU64,
+    /// When that was, by the monotonic clock.
+    since: AtomicU64,
 }
 
 const HEARD: u64 = 1 << 32;
@@ -30,19 +34,29 @@ const HEARD: u64 = 1 << 32;
 impl Listening {
     /// From now on only what comes is new.
     fn listen(&self) -> u32 {
-        let ticket = protocol::listen(self.shared.desk.bell());
+        let ticket = protocol::listen(self.desk.bell());
         self.heard
             .store(HEARD | u64::from(ticket), Ordering::Relaxed);
+        self.since.store(clock::monotonic(), Ordering::Relaxed);
         ticket
+    }
+
+    /// Whether it is time to tell again of requests that still wait: the bell says nothing of one
+    /// whose client died before it rang.
+    fn is_time_to_look(&self) -> bool {
+        let since = self.since.load(Ordering::Relaxed);
+        u128::from(clock::monotonic().saturating_sub(since)) >= SLICE.as_nanos()
     }
 }
 
 impl Sleeper for Listening {
     fn is_ready(&self) -> bool {
-        let heard = self.heard.load(Ordering::Relaxed);
-        let is_asked = || match heard {
-            0 => self.shared.is_asked(),
-            heard => self.shared.desk.bell().load(Ordering::Relaxed) as u32 != heard as u32,
+        let is_asked = || match self.heard.load(Ordering::Relaxed) {
+            0 => self.desk.is_asked(),
+            heard => {
+                self.desk.bell().load(Ordering::Relaxed) as u32 != heard as u32
+                    || self.is_time_to_look() && self.desk.is_asked()
+            }
         };
         self.is_gone() || is_asked()
     }
@@ -54,12 +68,12 @@ impl Sleeper for Listening {
         let mut ticket = self.heard.load(Ordering::Relaxed) as u32;
         if ticket == 0 {
             ticket = self.listen();
-            if self.shared.is_asked() {
+            if self.desk.is_asked() {
                 self.heard.store(0, Ordering::Relaxed);
                 return None;
             }
         }
-        Some((Target::new(self.shared.desk.bell(), ticket), SLICE))
+        Some((Target::new(self.desk.bell(), ticket), SLICE))
     }
 
     fn acknowledge(&self) {
@@ -67,11 +81,11 @@ impl Sleeper for Listening {
     }
 
     fn is_gone(&self) -> bool {
-        !self.shared.desk.attachment.is_usable()
+        !self.desk.attachment.is_usable()
     }
 
     fn is_in_place(&self) -> bool {
-        self.shared.desk.attachment.is_in_place()
+        self.desk.attachment.is_in_place()
     }
 }
 
@@ -80,13 +94,14 @@ impl Waitable for Server {}
 impl sealed::Waitable for Server {
     fn is_ready(&mut self) -> Result<bool> {
         self.shared().desk.attachment.check_usable(SERVE)?;
-        Ok(self.shared().is_asked())
+        Ok(self.shared().desk.is_asked())
     }
 
     fn sleeper(&self) -> Box<dyn Sleeper> {
         Box::new(Listening {
-            shared: self.shared().clone(),
+            desk: self.shared().desk.clone(),
             heard: AtomicU64::new(0),
+            since: AtomicU64::new(0),
         })
     }
 
@@ -168,7 +183,8 @@ impl sealed::Waitable for Pending {
 
 impl Server {
     /// A file descriptor that becomes readable when there is a request, at each request after that,
-    /// and when the call is removed. Take all there are with a time-out of zero, until `None`.
+    /// and when the call is removed. Take all there are with a time-out of zero, until `None`; of
+    /// those that you leave you are told again every 50 ms.
     ///
     /// # Errors
     /// `Forked`, `Removed`; `Io` when the process has no descriptors or threads left.
