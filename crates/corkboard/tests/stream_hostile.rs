@@ -34,6 +34,8 @@ use random::Random;
 
 /// Long enough to sleep once, short enough to do so often.
 const SHORT: Duration = Duration::from_micros(200);
+/// Long enough for some looks of the thread that looks after notifiers.
+const FORESEEABLE: Duration = Duration::from_millis(200);
 
 /// Visits each stream as `damage` leaves it, once for each case.
 fn visit_each<T: std::fmt::Debug>(cases: impl Fn(&Stream) -> Vec<T>, damage: impl Fn(&Stream, &T)) {
@@ -274,6 +276,24 @@ fn a_record_that_is_made_an_end_mark_is_corrupt_and_so_is_the_reverse() {
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{is_end}");
             assert!(!subscriber.is_ended());
         }
+    }
+}
+
+#[test]
+fn who_watches_is_told_once_of_a_stamp_that_no_record_can_have() {
+    for wrong in [SENT + 1000, 1 << 61, 1 << 62, u64::MAX] {
+        let scratch = Scratch::new();
+        let stream = Stream::new(&scratch.space(), SHAPES[0]);
+        stream.restore();
+        let subscriber = Subscriber::open(&stream.space, NAME, From::Newest).unwrap();
+        let notifier = subscriber.notifier().unwrap();
+        // After the end mark.
+        stream.write(&wrong.to_ne_bytes(), cell(SENT + 2) as u64);
+        // Or never, of what nobody believes.
+        if common::is_ready(&notifier, FORESEEABLE) {
+            notifier.clear().unwrap();
+        }
+        assert!(!common::is_ready(&notifier, FORESEEABLE), "{wrong:x}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Subscriber;
 use super::layout::WAITING;
-use super::ring::Ring;
+use super::ring::{MAX_COUNT, Ring};
 use super::subscriber::RECEIVE;
 use crate::error::Result;
 use crate::participants::Table;
@@ -44,9 +44,14 @@ impl Watching {
         self.seen.load(Ordering::Relaxed)
     }
 
+    /// The stamp at which the record after the last one seen will be; 0 for what no stamp can be.
+    fn next_stamp(&self) -> u64 {
+        let found = self.ring.stamp(self.seen() + 1).load(Ordering::Acquire);
+        if found > MAX_COUNT { 0 } else { found }
+    }
+
     fn is_newer(&self) -> bool {
-        let seen = self.seen();
-        self.ring.stamp(seen + 1).load(Ordering::Acquire) > seen
+        self.next_stamp() > self.seen()
     }
 }
 
@@ -61,7 +66,7 @@ impl Sleeper for Watching {
         }
         let stamp = self.ring.stamp(self.seen() + 1);
         let found = stamp.load(Ordering::Relaxed);
-        if found > self.seen() {
+        if self.is_newer() {
             return None;
         }
         let slice = announce(&self.ring, self.seen());
@@ -79,6 +84,11 @@ impl Sleeper for Watching {
             seen += 1;
         }
         self.seen.store(seen, Ordering::Relaxed);
+        // What contradicts all that is told once, too.
+        let ahead = self.next_stamp();
+        if ahead > seen + 1 {
+            self.seen.store(ahead, Ordering::Relaxed);
+        }
     }
 
     fn is_gone(&self) -> bool {
