@@ -12,6 +12,7 @@ mod root;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -303,6 +304,21 @@ fn a_removal_that_is_refused_leaves_the_object_alive() {
     }
 }
 
+/// Leaves a small board as a writer does that dies after it has stamped the value: readers who
+/// watch the stamp have it.
+fn publish_but_the_latest_word(writer: &mut Writer, space: &Space, value: &[u8]) {
+    const LATEST: u64 = 384;
+    let path = space.path().join("x.board/data");
+    let mut options = std::fs::OpenOptions::new();
+    let data = options.read(true).write(true).open(path).unwrap();
+    let mut latest = [0; 8];
+    data.read_exact_at(&mut latest, LATEST).unwrap();
+    writer.publish(value).unwrap();
+    if writer.capacity() <= 1024 {
+        data.write_all_at(&latest, LATEST).unwrap();
+    }
+}
+
 /// What a reader can do with the board `x` of another user, who meanwhile does `harm` to it.
 fn read_of_another_owner(space: &Space, harm: &str) {
     let mut reader = Reader::open(space, "x").unwrap();
@@ -314,8 +330,9 @@ fn read_of_another_owner(space: &Space, harm: &str) {
     writer.publish(b"second").unwrap();
     assert_eq!(&*reader.read().unwrap().unwrap(), b"second");
     assert!(reader.wait(Some(Duration::ZERO)).unwrap().is_none());
-    writer.publish(b"third").unwrap();
+    publish_but_the_latest_word(&mut writer, space, b"third");
     assert_eq!(&*reader.wait(Some(PATIENCE)).unwrap().unwrap(), b"third");
+    assert_eq!(&*reader.read().unwrap().unwrap(), b"third");
     let notifier = reader.notifier().unwrap();
     let is_readable = || {
         use rustix::event::{PollFd, PollFlags, poll};

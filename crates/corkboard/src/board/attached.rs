@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::files::{Files, object};
 use super::layout::{BESIDE, CRC, Geometry, LATEST, LEN, MONOTONIC, REALTIME, Role, STAMP, STATE};
-use super::layout::{DESCRIPTOR_LEN, SMALL_SLOTS, STATE_LIVE, STATE_REMOVED, unpack};
+use super::layout::{DESCRIPTOR_LEN, SMALL_SLOTS, STATE_LIVE, STATE_REMOVED, pack, unpack};
 use super::protocol::GONE;
 use super::small::SmallSlot;
 use crate::error::{Error, ErrorKind, Result};
@@ -250,16 +250,18 @@ impl Attached {
     #[cold]
     fn refresh_from_file(&self, operation: &'static str) -> Result<()> {
         self.check_generation(operation)?;
-        let words = self.reopen(operation).and_then(|files| {
+        let found = self.reopen(operation).and_then(|files| {
             let mut words = [0; (LATEST - STATE) / 8 + 1];
             read_words_at(&files.data, &mut words, STATE, &self.object())?;
-            Ok(words)
+            let [state, .., latest] = words;
+            // Never a word that `Reader::read` could take for an unchanged one.
+            let latest = unpack(latest & !GONE);
+            Ok((state, files.one_ahead(latest, &self.object())?))
         });
-        match words {
-            Ok([state, .., latest]) => {
+        match found {
+            Ok((state, (slot, sequence))) => {
                 self.state().store(state, Ordering::Relaxed);
-                // Never a word that `Reader::read` could take for an unchanged one.
-                self.latest().store(latest & !GONE, Ordering::Relaxed);
+                self.latest().store(pack(slot, sequence), Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => {
