@@ -12,6 +12,7 @@ use crate::object::{self, CREATED, Opened};
 use crate::participants::{self, Listed};
 use crate::space::{Kind, Space};
 use crate::sys::map::Protection;
+use crate::sys::process::no_fork;
 
 /// What [`stat`] found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +138,7 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
 /// for the next one who claims it to take back.
 pub(crate) fn wipe(space: &Space, name: &str, instance: u64, entry: u32) -> Result<()> {
     let failed = |errno| Error::os("fix", object::label(Kind::Call, name), errno);
+    let _no_fork = no_fork();
     let (geometry, opened) = match attachment::open::<Geometry>(space, name, Protection::ReadWrite)
     {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),

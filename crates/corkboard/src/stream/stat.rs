@@ -14,6 +14,7 @@ use crate::participants::{self, Listed};
 use crate::space::{Kind, Space};
 use crate::sys::file::File;
 use crate::sys::map::Protection;
+use crate::sys::process::no_fork;
 
 /// How often to look for the newest record while others overwrite what is looked at.
 const LOOKS: usize = 100;
@@ -231,6 +232,7 @@ impl Newest {
 /// cursor, so that the records which it kept may be overwritten.
 pub(crate) fn wipe(space: &Space, name: &str, instance: u64, entry: u32) -> Result<()> {
     let failed = |errno| Error::os("fix", object::label(Kind::Stream, name), errno);
+    let _no_fork = no_fork();
     let (geometry, opened) = match attachment::open::<Geometry>(space, name, Protection::ReadWrite)
     {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
