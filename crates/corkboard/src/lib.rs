@@ -11,7 +11,7 @@
 //! | [call] | a question and its answer: clients ask, a server replies |
 //! | [classic] | the block of the Windows C++ library that inspired this, to mix old and new |
 //!
-//! [`wait::any`] waits for several of them at once.
+//! [`wait::any`] waits for several boards, events, streams and calls at once.
 //!
 //! ```
 //! # let dir = format!("/dev/shm/corkboard-doc-lib-{}", std::process::id());

@@ -32,8 +32,9 @@
 //!   latest word is (Release), so what a writer left there that died before that is never taken for
 //!   n; and a later publication's mark changes it first (I2).
 //!
-//! If a process dies: a mark left by a dead writer is on a slot that was never visible; a pin left
-//! by a dead reader costs one slot until its entry is claimed again. Nothing needs repair.
+//! If a process dies: a mark left by a dead writer is on a slot that was not the latest; a small
+//! board's latest word may be one behind the stamps, which the next writer makes up for; a pin left
+//! by a dead reader costs one slot until its entry is claimed again.
 
 use super::layout::MAX_SLOTS;
 use crate::sync::{AtomicU64, Ordering, fence, store_and_fence};

@@ -230,7 +230,8 @@ impl Reader {
     /// # Errors
     /// `Corrupt` when the value does not match its checksum, until the next publication; `Lagged`
     /// when the writer replaces values faster than an observer copies them; `NoSpace` when there is
-    /// no memory for a copy; `Removed`, `Forked`, `Damaged`.
+    /// no memory for a copy; `Removed`, `Forked`, `Damaged`; `PermissionDenied` and `Io` where files
+    /// are opened again, which observers do, and others for a value in memory new to them.
     ///
     /// # If a process dies
     /// *Recovers*: a writer killed half-way leaves the value before as the newest.

@@ -99,7 +99,8 @@ pub struct Participant {
 /// Everything there is to know about a board. Takes part in nothing and changes nothing.
 ///
 /// # Errors
-/// `NotFound`, `InvalidName`, `Damaged`, `Incompatible`, `PermissionDenied`, `Io`.
+/// `NotFound`, `InvalidName`, `Damaged`, `Incompatible`, `PermissionDenied`; `Unsupported` when the
+/// space is not on tmpfs; `Io`.
 ///
 /// # If a process dies
 /// *Reports*: the entries of dead processes are listed as such until they are claimed again.

@@ -228,8 +228,10 @@ impl Writer {
     /// Replaces the board's value and returns its sequence, counted from 1.
     ///
     /// # Errors
-    /// `TooLarge`, `NoSpace`: nothing was published and the old value stays. `Removed`, `Forked`.
-    /// `WriterExists`: another shared writer kept its turn until the time-out.
+    /// `TooLarge`, `NoSpace`: nothing was published and the old value stays. `Removed`, `Forked`,
+    /// `Damaged`; `Unsupported` when the sequence numbers are used up. `WriterExists`: another
+    /// shared writer kept its turn until the time-out; `PermissionDenied`, `Io`: the files cannot
+    /// be opened again to see whether a dead one has it.
     ///
     /// # Blocking
     /// Never for readers; on a shared board for other writers' publications.
@@ -769,6 +771,8 @@ impl Writer {
         let board = self.board();
         let failed = |errno| board.os("take over", errno);
         let files = board.reopen(WRITE)?;
+        // A child would keep the dead one's byte.
+        let _no_fork = no_fork();
         let control = board.table(&files, Role::Control)?;
         let byte = lock_byte(entry);
         if !lock::try_lock(&control, byte).map_err(failed)? {

@@ -62,7 +62,7 @@ impl Space {
         findings.push(self.finding(Problem::Damaged, subject, message, repair));
     }
 
-    /// Nobody outside a file's users may execute it, and control is for writers of data only.
+    /// Nobody may execute a file, and control is for writers of data only.
     pub(super) fn examine_modes(
         &self,
         name: &str,

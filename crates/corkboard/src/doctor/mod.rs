@@ -16,6 +16,7 @@ use crate::participants;
 use crate::space::{Kind, Space};
 use crate::stream::Overflow;
 use crate::sys::map::Protection;
+use crate::sys::process::no_fork;
 use crate::{call, event, lock, stream};
 
 /// Below this share of free memory, in percent, a space is nearly full.
@@ -25,16 +26,17 @@ const NEARLY_FULL_PERCENT: u64 = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// A file or directory whose builder or remover died half-way.
+    /// A file or directory whose builder or remover died half-way; on Windows also the file of an
+    /// object whose memory is gone.
     StaleFile,
     /// An entry of a process that is gone. Harmless, but it may keep one slot of a board from being
     /// used, or records of a stream from being overwritten.
     DeadParticipant,
     /// Permissions that let in more users than they should.
     WrongMode,
-    /// The file system of the space has little memory left.
+    /// The file system of the space has little memory left; on Windows, the system has.
     SpaceNearlyFull,
-    /// logind deletes this user's objects when the user's last session ends.
+    /// logind deletes the objects of the space's owner when that user's last session ends.
     RemoveIpc,
     /// An object that cannot be opened, or something else that has an object's name.
     Damaged,
@@ -189,6 +191,7 @@ impl Finding {
                 if files.geometry.instance != *instance {
                     return Ok(());
                 }
+                let _no_fork = no_fork();
                 let file = files.table(*role, Protection::ReadWrite, &self.subject)?;
                 let shape = files.geometry.table(*role);
                 participants::wipe_dead(&file, shape, *entry as usize).map_err(failed)

@@ -56,7 +56,7 @@ const fn quotient() -> u64 {
     quotient
 }
 
-/// As [`crc64`](super::crc64); quickest up to a few hundred bytes.
+/// As [`crc64`](super::crc64); the quickest up to `SHORT` bytes.
 #[target_feature(enable = "pclmulqdq,sse4.1")]
 pub(super) fn crc64(bytes: &[u8], previous: u64) -> u64 {
     match bytes.try_into() {

@@ -37,6 +37,7 @@ pub(super) const LISTENERS: u64 = GATE + 3;
 
 #[cfg(all(test, target_os = "linux", not(loom)))]
 mod tests {
+    use super::super::bells::Bell;
     use super::*;
 
     #[test]
@@ -46,7 +47,14 @@ mod tests {
         for (offset, what) in [(GATED, "gated"), (CLAIMED, "claimed"), (BELLS, "bells")] {
             assert!(text.contains(&format!("| {offset} | {what}")), "{what}");
         }
-        for (byte, what) in [(0, "gate"), (1, "body"), (2, "turn"), (3, "listeners")] {
+        let listeners = |bell| format!("listeners of the {bell}'s bell");
+        for (byte, what) in [
+            (0, "gate".to_owned()),
+            (1, "body".to_owned()),
+            (2, "turn".to_owned()),
+            (3 + Bell::Gate as u64, listeners("gate")),
+            (3 + Bell::Body as u64, listeners("body")),
+        ] {
             let line = format!("| 2^41 + {byte} | {what}");
             assert!(text.contains(&line), "{line}");
         }

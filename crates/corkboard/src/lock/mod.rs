@@ -114,7 +114,7 @@ impl RwLock {
     /// Opens the lock in the file `path`, creating it when absent; on any file system, so that
     /// containers and computers that share it exclude each other.
     ///
-    /// An existing file is never written to, whatever is in it. One that this call creates, on a
+    /// An existing file is never written to, unless it begins as one that this call made. One that this call creates, on a
     /// file system of this computer, has a page for waking those who wait, and belongs to the
     /// lock. Elsewhere they look again, after 5 ms at most.
     ///

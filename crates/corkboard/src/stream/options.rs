@@ -34,7 +34,7 @@ impl Options {
 
     /// How many bytes of records the stream holds, rounded up to a multiple of 64 and at least 256;
     /// each record counts as a multiple of 64. The longest record is a quarter of it. A stream
-    /// takes up about three times as much memory, or five if this is no power of two.
+    /// takes up two and a half times as much memory, or up to four if this is no power of two.
     pub fn capacity(mut self, bytes: usize) -> Self {
         self.capacity = Some(bytes);
         self

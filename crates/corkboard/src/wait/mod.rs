@@ -2,8 +2,8 @@
 //!
 //! - [`any`] blocks until one of several handles has something new.
 //! - [`Notifier`] is a file descriptor that an event loop (epoll, poll, tokio, libuv) can watch.
-//! - With the feature `async`, `Reader::changed` is a future
-//!   that needs no particular runtime.
+//! - With the feature `async`, `Reader::changed`, `Event::signalled`, `Subscriber::arrived`,
+//!   `Server::asked` and `Pending::answered` are futures that need no particular runtime.
 //!
 //! The last two are served by one thread of this process, started on first use.
 
@@ -102,7 +102,8 @@ pub(crate) mod sealed {
 /// *Recovers*: what a writer published and did not announce is found within 50 ms.
 ///
 /// # Platforms
-/// Linux before 5.16, and more than 128 items: looks every two milliseconds.
+/// Linux before 5.16, more than 128 items, and on Windows more than 63 events: looks every two
+/// milliseconds.
 ///
 /// # Examples
 /// ```

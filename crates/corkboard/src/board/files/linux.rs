@@ -19,7 +19,7 @@ use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::{Generation, no_fork};
 use crate::sys::{self, random};
 
-/// Makes the board under a temporary name and moves it into place. `Ok(false)` when another
+/// Makes the board under a temporary name and moves it into place. `Ok(None)` when another
 /// process was first.
 pub(crate) fn create(
     space: &Space,

@@ -1,4 +1,5 @@
-//! The smallest races of the protocol, in every order that the memory model allows.
+//! The smallest races of the protocol, in every order that the memory model allows; where there are
+//! three threads, of at most three preemptions.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p corkboard --lib --release models`
 //!
@@ -155,7 +156,7 @@ fn a_reader_that_takes_the_next_value_sees_by_the_watched_word_that_there_is_a_n
                 }
             })
         };
-        // As `Reader::take_small`, with nothing seen before.
+        // As `Reader::take_next`, with nothing seen before.
         let watched = words[slot(2)].load(Ordering::Relaxed);
         let mut taken = false;
         if !is_newer(watched, 1) && read_begin(&words[slot(1)], 1) {

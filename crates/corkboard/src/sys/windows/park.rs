@@ -36,7 +36,7 @@ const PLACES: usize = (LOT_LEN - FIRST) / 16;
 const ENTERING: u64 = u64::MAX;
 /// One more than the highest place ever taken is the first word; the places follow.
 const FIRST: usize = 64;
-/// The most handles that one thread can wait for, its own event among them.
+/// The most events that one thread can wait for beside its own.
 pub(super) const MAX_HANDLES: usize = 63;
 
 /// The table of those who wait, in shared memory or for this process alone.
