@@ -10,13 +10,13 @@ use std::time::SystemTime;
 use crate::board::layout::WAITING;
 use crate::board::protocol;
 use crate::clock::{moment, wall_ns};
-use crate::error::Error;
+use crate::error::{self, Error, ErrorKind};
 use crate::hook;
 use crate::object::read_words_at;
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::file::File;
 use crate::sys::map::{Inheritance, Mapping, Protection};
-use crate::sys::process::Generation;
+use crate::sys::process::{Generation, no_fork};
 use crate::sys::{Errno, lock};
 
 /// One more than the highest entry ever claimed.
@@ -206,15 +206,11 @@ impl Table {
     /// The pins of all entries that were ever claimed. Call it after a full fence.
     #[inline]
     pub(crate) fn pins(&self) -> impl Iterator<Item = &AtomicU64> {
-        let words = self.mapping.words(ENTRIES, self.used() * ENTRY_WORDS);
+        let words = self
+            .mapping
+            .words(ENTRIES, used(&self.mapping, self.len) * ENTRY_WORDS);
         let (entries, _) = words.as_chunks::<ENTRY_WORDS>();
         entries.iter().map(|entry| &entry[0])
-    }
-
-    /// How many entries were ever claimed.
-    #[inline]
-    pub(crate) fn used(&self) -> usize {
-        used(&self.mapping, self.len)
     }
 
     /// What is written in an entry.
@@ -265,14 +261,29 @@ pub(crate) fn used(mapping: &Mapping, entries: usize) -> usize {
     usize::try_from(high).map_or(entries, |high| high.min(entries))
 }
 
-/// Empties the entry that a dead handle left in a file's table, unless somebody has claimed it. No
-/// fork may come between opening and closing the file: a child would keep the entry's byte.
-pub(crate) fn wipe_dead(file: &File, shape: Shape, entry: usize) -> Result<(), Errno> {
-    if entry >= shape.entries || !lock::try_lock(file, lock_byte(entry))? {
+/// Empties the entry that a dead handle left in the table of a file, unless somebody has claimed
+/// it. `open` opens the file; nothing, or `NotFound`, when the object is not the same any more.
+pub(crate) fn wipe_dead(
+    object: &str,
+    entry: u32,
+    open: impl FnOnce() -> error::Result<Option<(File, Shape)>>,
+) -> error::Result<()> {
+    let failed = |errno| Error::os("fix", object, errno);
+    let entry = entry as usize;
+    // A child would keep the entry's byte.
+    let _no_fork = no_fork();
+    let (file, shape) = match open() {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if entry >= shape.entries || !lock::try_lock(&file, lock_byte(entry)).map_err(failed)? {
         return Ok(());
     }
-    let generation = Generation::current()?;
-    Table::map(file, shape, Protection::ReadWrite, generation)?.wipe(entry);
+    let generation = Generation::current().map_err(failed)?;
+    let table = Table::map(&file, shape, Protection::ReadWrite, generation).map_err(failed)?;
+    table.wipe(entry);
     Ok(())
 }
 

@@ -7,12 +7,11 @@ use super::layout::*;
 use super::protocol::{Phase, State};
 use crate::attachment;
 use crate::clock::moment;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::object::{self, CREATED, Opened};
 use crate::participants::{self, Listed};
 use crate::space::{Kind, Space};
 use crate::sys::map::Protection;
-use crate::sys::process::no_fork;
 
 /// What [`stat`] found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,17 +136,12 @@ pub fn stat(space: &Space, name: &str) -> Result<Stat> {
 /// Empties the entry that a dead handle left, unless somebody has claimed it. A client's slots are
 /// for the next one who claims it to take back.
 pub(crate) fn wipe(space: &Space, name: &str, instance: u64, entry: u32) -> Result<()> {
-    let failed = |errno| Error::os("fix", object::label(Kind::Call, name), errno);
-    let _no_fork = no_fork();
-    let (geometry, opened) = match attachment::open::<Geometry>(space, name, Protection::ReadWrite)
-    {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        opened => opened?,
-    };
-    if opened.header.instance != instance {
-        return Ok(());
-    }
-    participants::wipe_dead(&opened.file, geometry.table(), entry as usize).map_err(failed)
+    participants::wipe_dead(&object::label(Kind::Call, name), entry, || {
+        let writable = Protection::ReadWrite;
+        let (geometry, opened) = attachment::open::<Geometry>(space, name, writable)?;
+        let is_same = opened.header.instance == instance;
+        Ok(is_same.then_some((opened.file, geometry.table())))
+    })
 }
 
 impl Caller {

@@ -16,7 +16,6 @@ use crate::participants;
 use crate::space::{Kind, Space};
 use crate::stream::Overflow;
 use crate::sys::map::Protection;
-use crate::sys::process::no_fork;
 use crate::{call, event, lock, stream};
 
 /// Below this share of free memory, in percent, a space is nearly full.
@@ -150,7 +149,6 @@ impl Finding {
     /// # If a process dies
     /// *Recovers*: what was not mended is found again.
     pub fn fix(&self) -> Result<()> {
-        let failed = |errno| Error::os("fix", &self.subject, errno);
         match &self.repair {
             Repair::ByHand => Err(Error::new(
                 ErrorKind::Unsupported,
@@ -183,19 +181,15 @@ impl Finding {
                 instance,
                 role,
                 entry,
-            } => {
-                let files = match Files::open(&self.space, board, Protection::ReadWrite) {
-                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-                    files => files?,
-                };
+            } => participants::wipe_dead(&self.subject, *entry, || {
+                let writable = Protection::ReadWrite;
+                let files = Files::open(&self.space, board, writable)?;
                 if files.geometry.instance != *instance {
-                    return Ok(());
+                    return Ok(None);
                 }
-                let _no_fork = no_fork();
-                let file = files.table(*role, Protection::ReadWrite, &self.subject)?;
-                let shape = files.geometry.table(*role);
-                participants::wipe_dead(&file, shape, *entry as usize).map_err(failed)
-            }
+                let file = files.table(*role, writable, &self.subject)?;
+                Ok(Some((file, files.geometry.table(*role))))
+            }),
             Repair::Restrict {
                 kind,
                 name,

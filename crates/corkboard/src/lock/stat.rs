@@ -12,7 +12,6 @@ use crate::participants::{self, Listed};
 use crate::space::{Kind, Space};
 use crate::sys::file::File;
 use crate::sys::map::Protection;
-use crate::sys::process::no_fork;
 
 /// A lock at one moment.
 #[derive(Clone, Debug)]
@@ -186,14 +185,8 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
 
 /// Empties the entry that a dead handle left, unless somebody has claimed it.
 pub(crate) fn wipe(space: &Space, name: &str, instance: u64, entry: u32) -> Result<()> {
-    let failed = |errno| Error::os("fix", object::label(Kind::Lock, name), errno);
-    let _no_fork = no_fork();
-    let opened = match FILE.open(space, name, Protection::ReadWrite) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        opened => opened?,
-    };
-    if opened.header.instance != instance {
-        return Ok(());
-    }
-    participants::wipe_dead(&opened.file, SHAPE, entry as usize).map_err(failed)
+    participants::wipe_dead(&object::label(Kind::Lock, name), entry, || {
+        let opened = FILE.open(space, name, Protection::ReadWrite)?;
+        Ok((opened.header.instance == instance).then_some((opened.file, SHAPE)))
+    })
 }

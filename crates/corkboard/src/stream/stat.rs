@@ -14,7 +14,6 @@ use crate::participants::{self, Listed};
 use crate::space::{Kind, Space};
 use crate::sys::file::File;
 use crate::sys::map::Protection;
-use crate::sys::process::no_fork;
 
 /// How often to look for the newest record while others overwrite what is looked at.
 const LOOKS: usize = 100;
@@ -231,15 +230,10 @@ impl Newest {
 /// Empties the entry that a dead handle left, unless somebody has claimed it: with it goes the
 /// cursor, so that the records which it kept may be overwritten.
 pub(crate) fn wipe(space: &Space, name: &str, instance: u64, entry: u32) -> Result<()> {
-    let failed = |errno| Error::os("fix", object::label(Kind::Stream, name), errno);
-    let _no_fork = no_fork();
-    let (geometry, opened) = match attachment::open::<Geometry>(space, name, Protection::ReadWrite)
-    {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        opened => opened?,
-    };
-    if opened.header.instance != instance {
-        return Ok(());
-    }
-    participants::wipe_dead(&opened.file, geometry.table(), entry as usize).map_err(failed)
+    participants::wipe_dead(&object::label(Kind::Stream, name), entry, || {
+        let writable = Protection::ReadWrite;
+        let (geometry, opened) = attachment::open::<Geometry>(space, name, writable)?;
+        let is_same = opened.header.instance == instance;
+        Ok(is_same.then_some((opened.file, geometry.table())))
+    })
 }
