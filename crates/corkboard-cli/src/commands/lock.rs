@@ -47,7 +47,8 @@ pub struct Arguments {
     /// Lock this file, on any file system, instead of a name.
     ///
     /// Containers and computers that share it exclude each other. It is created if absent; an
-    /// existing one keeps its content, unless corkboard made it. Do not delete it: who holds it would not be alone.
+    /// existing one keeps its content, unless corkboard made it. Do not delete it: who holds it
+    /// would not be alone.
     #[arg(long, value_name = "PATH")]
     at: Option<PathBuf>,
     /// The command to run.

@@ -211,7 +211,7 @@ impl Server {
     fn sleep(&self, left: Duration, looks: &mut Looks) -> Result<()> {
         let desk = &self.shared.desk;
         let ticket = protocol::listen(desk.bell());
-        if !desk.attachment.is_usable() || self.shared.desk.is_asked() {
+        if !desk.attachment.is_usable() || desk.is_asked() {
             return Ok(());
         }
         hook::point("serve.listening");

@@ -44,8 +44,8 @@ impl Listening {
     /// Whether it is time to tell again of requests that still wait: the bell says nothing of one
     /// whose client died before it rang.
     fn is_time_to_look(&self) -> bool {
-        let since = self.since.load(Ordering::Relaxed);
-        u128::from(clock::monotonic().saturating_sub(since)) >= SLICE.as_nanos()
+        let passed = clock::monotonic().saturating_sub(self.since.load(Ordering::Relaxed));
+        Duration::from_nanos(passed) >= SLICE
     }
 }
 

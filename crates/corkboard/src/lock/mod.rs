@@ -114,9 +114,9 @@ impl RwLock {
     /// Opens the lock in the file `path`, creating it when absent; on any file system, so that
     /// containers and computers that share it exclude each other.
     ///
-    /// An existing file is never written to, unless it begins as one that this call made. One that this call creates, on a
-    /// file system of this computer, has a page for waking those who wait, and belongs to the
-    /// lock. Elsewhere they look again, after 5 ms at most.
+    /// An existing file is never written to, unless it begins as one that this call made. One that
+    /// this call creates, on a file system of this computer, has a page for waking those who wait,
+    /// and belongs to the lock. Elsewhere they look again, after 5 ms at most.
     ///
     /// The file is opened again when it was deleted or replaced, so that the lock is always that
     /// of the file at this path. Who deletes it while it is held lets a second holder in: do not,

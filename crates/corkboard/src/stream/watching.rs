@@ -61,12 +61,10 @@ impl Sleeper for Watching {
     }
 
     fn announce(&self) -> Option<(Target<'_>, Duration)> {
-        if self.is_ready() {
-            return None;
-        }
         let stamp = self.ring.stamp(self.seen() + 1);
+        // Before the look, so that it is not the stamp of a newer one.
         let found = stamp.load(Ordering::Relaxed);
-        if self.is_newer() {
+        if self.is_ready() {
             return None;
         }
         let slice = announce(&self.ring, self.seen());
