@@ -1,11 +1,11 @@
 //! Private memory for values, aligned as slots are.
 
-/// As much as [`MAX_ALIGN`](crate::board::layout::MAX_ALIGN).
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([u64; 8]);
 
-const _: () = assert!(align_of::<Line>() as u64 == crate::board::layout::MAX_ALIGN);
+/// Where a copy begins: at a multiple of this.
+pub(crate) const ALIGN: usize = align_of::<Line>();
 
 /// So many lines there are at least: short values are copied as if they were longer.
 const LEAST: usize = 2;

@@ -55,10 +55,12 @@
     )
 )]
 
+mod access;
 mod attachment;
 pub mod board;
 mod buffer;
 pub mod call;
+mod catalog;
 #[cfg(any(target_os = "linux", windows))]
 pub mod classic;
 mod clock;
@@ -84,9 +86,11 @@ mod unsupported;
 pub mod wait;
 mod waking;
 
+pub use access::Access;
+pub use catalog::{Entry, Keeper};
 pub use doctor::{Finding, Problem};
 pub use error::{Error, ErrorKind, Result};
-pub use space::{Access, Entry, Keeper, Kind, Space, SpaceOptions};
+pub use space::{Kind, Space, SpaceOptions};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

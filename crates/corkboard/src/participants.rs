@@ -7,8 +7,6 @@
 
 use std::time::SystemTime;
 
-use crate::board::layout::WAITING;
-use crate::board::protocol;
 use crate::clock::{moment, wall_ns};
 use crate::error::{self, Error, ErrorKind};
 use crate::hook;
@@ -18,6 +16,18 @@ use crate::sys::file::File;
 use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::{Generation, no_fork};
 use crate::sys::{Errno, lock};
+
+/// Of a board's readers: not 0 while somebody may sleep.
+pub(crate) const WAITING: usize = 256;
+/// Of a board's readers: not 0 while writers make a full fence after each publication.
+pub(crate) const FENCED: usize = 264;
+/// Of a board's readers: rung for everyone who sleeps.
+pub(crate) const BELL: usize = 272;
+
+const _: () = assert!(
+    FENCED == WAITING + 8 && BELL == FENCED + 8,
+    "the words are neighbours"
+);
 
 /// One more than the highest entry ever claimed.
 pub(crate) const HIGH: usize = 384;
@@ -223,7 +233,8 @@ impl Table {
 
     /// Lets go of the entry's pin and empties the rest. The caller holds its byte.
     pub(crate) fn wipe(&self, entry: usize) {
-        protocol::unpin(self.pin(entry));
+        // Release: its holder is dead, and its reads came before.
+        self.pin(entry).store(0, Ordering::Release);
         for word in &self.entry(entry)[PID / 8..] {
             word.store(0, Ordering::Relaxed);
         }

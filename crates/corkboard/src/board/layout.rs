@@ -1,10 +1,10 @@
 //! Where everything is in a board's three files; `docs/format.md` shows it as tables.
 
+use super::{Integrity, Timestamp, WriterMode};
+use crate::buffer::ALIGN;
 use crate::error::Result;
 use crate::header::{self, Header, OWN, OWN_WORDS};
 pub(crate) use crate::header::{HEADER_LEN, STATE, STATE_LIVE, STATE_REMOVED};
-
-use super::{Integrity, Timestamp, WriterMode};
 use crate::participants::Shape;
 
 /// Data file: slot and sequence of the newest value.
@@ -20,18 +20,6 @@ const SLOTS: usize = 512;
 pub(crate) const MUTEX: usize = 256;
 /// Control file: how often memory of slots was given back.
 pub(crate) const RELEASES: usize = 320;
-/// Readers file: not 0 while somebody may sleep.
-pub(crate) const WAITING: usize = 256;
-/// Readers file: not 0 while writers make a full fence after each publication.
-pub(crate) const FENCED: usize = 264;
-
-/// Readers file: rung for everyone who sleeps.
-pub(crate) const BELL: usize = 272;
-
-const _: () = assert!(
-    FENCED == WAITING + 8 && BELL == FENCED + 8,
-    "the words are neighbours"
-);
 
 /// A descriptor's words, as offsets from its beginning.
 pub(crate) const STAMP: usize = 0;
@@ -62,6 +50,7 @@ const MAX_LEN: usize = 100 << 40;
 const PAGE: usize = 4096;
 /// Every value begins at a multiple of this, in a slot and in a private copy.
 pub(crate) const MAX_ALIGN: u64 = 64;
+const _: () = assert!(MAX_ALIGN == ALIGN as u64, "private copies, too");
 const TYPE_NAME: usize = 96;
 
 #[inline]
@@ -278,7 +267,7 @@ impl Geometry {
 mod tests {
     use super::*;
     use crate::header::VERSION;
-    use crate::participants::{ENTRIES, HIGH, LABEL, PID, SINCE};
+    use crate::participants::{BELL, ENTRIES, FENCED, HIGH, LABEL, PID, SINCE, WAITING};
 
     fn geometry(capacity: usize, writer_mode: WriterMode) -> Geometry {
         Geometry {

@@ -31,24 +31,14 @@ mod typed;
 mod watching;
 mod writer;
 
-pub use crate::space::Access;
+pub use crate::access::Access;
+pub use crate::integrity::Integrity;
 pub use loan::Loan;
 pub use options::Options;
 pub use reader::Reader;
 pub use snapshot::{OwnedSnapshot, Snapshot};
 pub use stat::{Participant, Stat, ValueType, stat};
 pub use writer::Writer;
-
-use crate::integrity::Checksums;
-
-/// What guards a value's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Integrity {
-    /// A CRC-64/XZ, computed at publication and checked once per publication by each reader.
-    Crc64 = 1,
-    /// Nothing; values are still never torn.
-    None = 2,
-}
 
 /// What a publication's time is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,21 +58,6 @@ pub enum WriterMode {
     Exclusive = 1,
     /// Many, taking turns for each publication.
     Shared = 2,
-}
-
-impl Integrity {
-    pub(crate) fn checksums(self) -> Checksums {
-        match self {
-            Self::Crc64 => Checksums::new(),
-            Self::None => Checksums::NONE,
-        }
-    }
-
-    pub(crate) fn from_word(word: u64) -> Option<Self> {
-        [Self::Crc64, Self::None]
-            .into_iter()
-            .find(|value| *value as u64 == word)
-    }
 }
 
 impl Timestamp {

@@ -40,8 +40,8 @@ use crate::error::Result;
 use crate::object::Removal;
 use crate::space::Space;
 
-pub use crate::board::Integrity;
-pub use crate::space::Access;
+pub use crate::access::Access;
+pub use crate::integrity::Integrity;
 pub use client::{Client, Pending, Reply};
 pub use options::Options;
 pub use server::{Request, Server};

@@ -7,9 +7,10 @@ use rustix::fs::{self, AtFlags, FileType};
 
 use super::{Finding, NEARLY_FULL_PERCENT, Problem, Repair};
 use crate::board::layout::Role;
+use crate::catalog::named;
 use crate::error::{Error, Result};
 use crate::object::{self, BUILDING, REMOVING};
-use crate::space::{Kind, Space, named};
+use crate::space::{Kind, Space};
 
 impl Space {
     /// Looks for what has a temporary name, or that of an object and is none.

@@ -3,9 +3,10 @@
 use windows_sys::Win32::System::SystemInformation::{GlobalMemoryStatusEx, MEMORYSTATUSEX};
 
 use super::{Finding, NEARLY_FULL_PERCENT, Problem, Repair};
+use crate::catalog::named;
 use crate::error::Result;
 use crate::object::{self, BUILDING, REMOVING};
-use crate::space::{Space, named};
+use crate::space::Space;
 
 impl Space {
     /// Looks for what has a temporary name, or that of an object and is none any more.

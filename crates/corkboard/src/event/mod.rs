@@ -34,10 +34,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::Access;
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{self, Header};
 use crate::object::{self, Removal};
-use crate::space::{Access, Kind, Space};
+use crate::space::{Kind, Space};
 use crate::sync::Ordering;
 use crate::sys::Errno;
 use layout::{FILE, RESET};

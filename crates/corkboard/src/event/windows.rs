@@ -15,13 +15,14 @@ use windows_sys::Win32::System::Threading::{
 
 use super::layout::{FILE, WORD};
 use super::{Reset, SLICE, WAIT, os};
+use crate::access::Access;
 use crate::clock::{Deadline, Looks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{STATE, STATE_LIVE};
 use crate::hook;
 use crate::integrity::crc64;
 use crate::object::{self, Identity, Opened};
-use crate::space::{Access, Kind, Space};
+use crate::space::{Kind, Space};
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::file::File;
 use crate::sys::map::{Mapping, Protection};

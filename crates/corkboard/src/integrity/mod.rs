@@ -1,4 +1,4 @@
-//! CRC-64/XZ, the checksum of every value.
+//! What guards values: CRC-64/XZ, or nothing.
 //!
 //! ECMA-182 polynomial `0x42F0E1EBA9EA3693`, reflected, initial value and final exclusive-or all
 //! ones; the check value of `"123456789"` is `0x995DC9BBDF1939FA`.
@@ -32,6 +32,30 @@ const PIECE: usize = 8 << 10;
 #[inline]
 pub fn crc64(bytes: &[u8], previous: u64) -> u64 {
     Means::find().crc64(bytes, previous)
+}
+
+/// What guards a value's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Integrity {
+    /// A CRC-64/XZ, computed at publication and checked once per publication by each reader.
+    Crc64 = 1,
+    /// Nothing; values are still never torn.
+    None = 2,
+}
+
+impl Integrity {
+    pub(crate) fn checksums(self) -> Checksums {
+        match self {
+            Self::Crc64 => Checksums::new(),
+            Self::None => Checksums::NONE,
+        }
+    }
+
+    pub(crate) fn from_word(word: u64) -> Option<Self> {
+        [Self::Crc64, Self::None]
+            .into_iter()
+            .find(|value| *value as u64 == word)
+    }
 }
 
 /// What guards an object's values: their checksums, or nothing. For those who ask often enough to

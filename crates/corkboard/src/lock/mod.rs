@@ -36,7 +36,7 @@ use crate::error::Result;
 use crate::space::Space;
 use gates::{Gates, Mode};
 
-pub use crate::space::Access;
+pub use crate::access::Access;
 pub use options::Options;
 pub use stat::{Handle, Hold, Stat, State, stat};
 pub(crate) use stat::{remove, wipe};

@@ -15,17 +15,12 @@ use crate::hook;
 use crate::name;
 use crate::space::{Kind, Space};
 use crate::sync::Ordering;
-use crate::sys::file::{Facts, File};
+use crate::sys::file::{DIRECTORY, Facts, File};
 use crate::sys::map::{Mapping, Protection};
 use crate::sys::process::{Generation, NoFork, no_fork};
 use crate::sys::random;
 
 const TMPFS_MAGIC: i64 = 0x0102_1994;
-/// How a directory of the space is opened: never through a symbolic link.
-pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
 /// How a file that others may have put there is opened, whether for reading or writing: through no
 /// link, and not held up by a pipe in its place.
 pub(crate) const FOUND_FILE: OFlags = OFlags::NOFOLLOW

@@ -8,27 +8,30 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(not(any(target_os = "linux", windows)))]
+mod unsupported;
 #[cfg(windows)]
 mod windows;
 
 use std::fmt::Debug;
 use std::time::Duration;
 
+use crate::access::Access;
 use crate::clock::{Deadline, wall_ns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{HEADER_LEN, Header, STATE, STATE_LIVE, STATE_REMOVED};
 use crate::name;
-use crate::space::{Access, Kind, Space};
+use crate::space::{Kind, Space};
 use crate::sys::file::{Facts, File};
 use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::Generation;
 use crate::sys::watch::Watch;
 use crate::sys::{Errno, random};
 
-#[cfg(not(any(target_os = "linux", windows)))]
-pub(crate) use crate::unsupported::object::*;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
+#[cfg(not(any(target_os = "linux", windows)))]
+pub(crate) use unsupported::*;
 #[cfg(windows)]
 pub(crate) use windows::*;
 

@@ -3,12 +3,12 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, CWD, FileType, Mode};
+use rustix::fs::{self, CWD, FileType, Mode};
 use rustix::io::Errno;
 
-use super::{Access, Entry, Kind, Space, named, untrusted};
+use super::{Access, Kind, Space, untrusted};
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::DIRECTORY;
+use crate::sys::file::DIRECTORY;
 
 impl Kind {
     /// How the kernel knows such an object.
@@ -66,32 +66,6 @@ impl Space {
         let (directory, stat) = open_directory(&self.path)?;
         self.trust.check(&self.path, &stat)?;
         Ok(directory)
-    }
-
-    /// Its objects, in no order.
-    pub(super) fn list(&self) -> Result<Vec<Entry>> {
-        let directory = self.directory()?;
-        let failed = |errno| Error::os("list space", self.path.display().to_string(), errno);
-        let mut entries = Vec::new();
-        for item in fs::Dir::read_from(&directory).map_err(failed)? {
-            let item = item.map_err(failed)?;
-            let Ok(file_name) = item.file_name().to_str() else {
-                continue;
-            };
-            let Some((kind, object)) = named(file_name) else {
-                continue;
-            };
-            match fs::statat(&directory, file_name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == kind.file_type() => entries
-                    .push(Entry {
-                        kind,
-                        name: object.to_owned(),
-                    }),
-                Ok(_) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(failed(errno)),
-            }
-        }
-        Ok(entries)
     }
 }
 

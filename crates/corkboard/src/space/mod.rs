@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(not(any(target_os = "linux", windows)))]
+mod unsupported;
 #[cfg(windows)]
 mod windows;
 
@@ -9,61 +11,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::board::files;
+use crate::access::Access;
 use crate::error::{Error, ErrorKind, Result};
-use crate::name;
-use crate::object::{self, Place, Removal};
 use crate::sys::Errno;
-#[cfg(not(any(target_os = "linux", windows)))]
-use crate::unsupported::space as platform;
-use crate::{call, event, lock, stream};
 #[cfg(target_os = "linux")]
 use linux as platform;
 use platform::Trust;
+#[cfg(not(any(target_os = "linux", windows)))]
+use unsupported as platform;
 #[cfg(windows)]
 use windows as platform;
-
-/// Who may use an object besides its owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Access {
-    /// Only the user who created it.
-    #[default]
-    Owner,
-    /// The owner and the file's group.
-    Group,
-    /// Every user of the machine.
-    Everyone,
-}
-
-impl Access {
-    /// The permission bits in `bits` (as for others), for everyone who is let in.
-    pub(crate) fn mode_bits(self, bits: u32) -> u32 {
-        match self {
-            Self::Owner => bits << 6,
-            Self::Group => bits << 6 | bits << 3,
-            Self::Everyone => bits << 6 | bits << 3 | bits,
-        }
-    }
-
-    /// Whom a file's mode gives the permission `bit` (as for others).
-    pub(crate) fn of_mode(mode: u32, bit: u32) -> Self {
-        match mode {
-            _ if mode & bit != 0 => Self::Everyone,
-            _ if mode & bit << 3 != 0 => Self::Group,
-            _ => Self::Owner,
-        }
-    }
-}
-
-impl fmt::Display for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Owner => "owner",
-            Self::Group => "group",
-            Self::Everyone => "everyone",
-        })
-    }
-}
 
 /// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,25 +71,6 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One object of a space, as listed by [`Space::entries`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    kind: Kind,
-    name: String,
-}
-
-impl Entry {
-    /// What the object is.
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    /// The object's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-}
-
 /// A directory of named objects.
 ///
 /// Cloning is cheap. A space keeps a path, not an open file, so it stays usable after a daemon
@@ -144,18 +82,6 @@ pub struct Space {
     /// Whether new objects are for processes of all sessions.
     #[cfg(windows)]
     is_global: bool,
-}
-
-/// Keeps an object's memory: see [`Space::keep`].
-#[must_use = "the object is kept only as long as this lives"]
-pub struct Keeper {
-    _kept: object::Kept,
-}
-
-impl fmt::Debug for Keeper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeper").finish_non_exhaustive()
-    }
 }
 
 /// How to open a space other than the user's own.
@@ -259,80 +185,6 @@ impl Space {
     pub fn path(&self) -> &Path {
         &self.path
     }
-
-    /// The objects of this space, sorted by name and kind.
-    ///
-    /// # Errors
-    /// `Untrusted`, `PermissionDenied` and `Io` as for opening.
-    ///
-    /// # If a process dies
-    /// *Recovers*: half-made and half-removed objects are never listed.
-    pub fn entries(&self) -> Result<Vec<Entry>> {
-        let mut entries = self.list()?;
-        entries.sort_by(|a, b| (&a.name, a.kind).cmp(&(&b.name, b.kind)));
-        Ok(entries)
-    }
-}
-
-impl Space {
-    /// Removes an object: handles attached to it say `Removed`, later openers start afresh.
-    ///
-    /// A lock that somebody holds stays: otherwise a second one could be held under its name. So
-    /// does what this user may not delete, for instance another user's object in a directory with
-    /// the sticky bit; then nobody is told anything.
-    ///
-    /// # Errors
-    /// `Conflict` when it is a lock that is held, or another process has begun to remove the
-    /// object and is stopped; `InvalidName`, `NotFound`, `PermissionDenied`, `Io`.
-    ///
-    /// # Blocking
-    /// For at most a second, while another process removes the object.
-    ///
-    /// # If a process dies
-    /// *Recovers*: the name is free or still taken, never in between; creating or removing again finishes.
-    pub fn remove(&self, kind: Kind, name: &str) -> Result<()> {
-        self.remove_if(kind, name, Removal::Start)
-    }
-
-    /// Keeps an object's memory, without taking part in it, for as long as the returned value lives.
-    ///
-    /// # Errors
-    /// `NotFound` when there is none; `InvalidName`, `Damaged`, `PermissionDenied`, `Io`.
-    ///
-    /// # If a process dies
-    /// *Recovers*: what it kept lives on as long as another one has it open.
-    ///
-    /// # Platforms
-    /// On Linux, objects stay until they are removed or the machine restarts, and this does nothing
-    /// but look for the object. On Windows, an object lives as long as some process has a handle on
-    /// it, or keeps it.
-    pub fn keep(&self, kind: Kind, name: &str) -> Result<Keeper> {
-        name::check("keep", name)?;
-        let place = Place::open(self, kind, name).map_err(|error| error.during("keep"))?;
-        Ok(Keeper {
-            _kept: place.into_keepers(),
-        })
-    }
-
-    pub(crate) fn remove_if(&self, kind: Kind, name: &str, removal: Removal) -> Result<()> {
-        match kind {
-            Kind::Board => files::remove(self, name, removal),
-            Kind::Lock => lock::remove(self, name, removal),
-            Kind::Event => event::remove(self, name, removal),
-            Kind::Stream => stream::remove(self, name, removal),
-            Kind::Call => call::remove(self, name, removal),
-        }
-    }
-}
-
-/// The object that a file of the space belongs to, by its name.
-pub(crate) fn named(file_name: &str) -> Option<(Kind, &str)> {
-    let named = |kind: Kind| Some((kind, file_name.strip_suffix(kind.suffix())?));
-    let (kind, stem) = Kind::ALL.into_iter().find_map(named)?;
-    let object = object::object_name(stem)?;
-    name::check("list", object)
-        .is_ok()
-        .then_some((kind, object))
 }
 
 /// A trailing slash would make the kernel follow a symbolic link; normalising drops it.

@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Access, Entry, Space, named, untrusted};
+use super::{Access, Space, untrusted};
 use crate::error::{Error, ErrorKind, Result};
-use crate::object;
 use crate::sys::Errno;
 use crate::sys::file::{File, FileKind, verbatim};
 use crate::sys::map::Protection;
@@ -78,26 +77,6 @@ impl Space {
     /// Whether new objects are for processes of all sessions.
     pub(crate) fn is_global(&self) -> bool {
         self.is_global
-    }
-
-    /// Its objects, in no order.
-    pub(super) fn list(&self) -> Result<Vec<Entry>> {
-        self.check()?;
-        let mut entries = Vec::new();
-        for file_name in self.file_names()? {
-            let Some((kind, name)) = named(&file_name) else {
-                continue;
-            };
-            let is_object = match object::Place::open(self, kind, name) {
-                Ok(_) => true,
-                Err(error) => error.kind() != ErrorKind::NotFound,
-            };
-            if is_object && !self.path().join(&file_name).is_dir() {
-                let name = name.to_owned();
-                entries.push(Entry { kind, name });
-            }
-        }
-        Ok(entries)
     }
 
     /// The names of all files in the directory.

@@ -1,9 +1,9 @@
 //! Where everything is in a stream's file; `docs/format.md` shows it as tables.
 
 use crate::attachment::Shaped;
-use crate::board::Integrity;
 use crate::error::Result;
 use crate::header::{self, Header};
+use crate::integrity::Integrity;
 use crate::object::{CREATED, Single};
 use crate::participants::Shape;
 use crate::space::Kind;

@@ -12,8 +12,8 @@
 //! - [`signal`]: what an event loop watches.
 //!
 //! Nothing here knows what the bytes mean. What objects, spaces and lock files are made of differs
-//! more than these: see the platforms' own files in `object`, `board::files`, `space`, `doctor`,
-//! `lock::path` and `event`.
+//! more than these: see the platforms' own files in `object`, `board::files`, `space`, `catalog`,
+//! `doctor`, `lock::path` and `event`.
 
 pub(crate) mod map;
 

@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(not(any(target_os = "linux", windows)))]
+mod unsupported;
 #[cfg(windows)]
 mod windows;
 
@@ -19,10 +21,10 @@ use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::{Generation, no_fork};
 use crate::sys::{self, Errno, lock};
 
-#[cfg(not(any(target_os = "linux", windows)))]
-pub(crate) use crate::unsupported::files::{create, remove};
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{create, remove};
+#[cfg(not(any(target_os = "linux", windows)))]
+pub(crate) use unsupported::{create, remove};
 #[cfg(windows)]
 pub(crate) use windows::{create, remove};
 

@@ -3,10 +3,11 @@
 use std::cell::OnceCell;
 
 use super::super::Options;
-use super::super::layout::{BELL, Geometry, Role};
+use super::super::layout::{Geometry, Role};
 use super::{checked, map_bell, mark_gone, new_files, ring};
 use crate::error::Result;
 use crate::object::{self, Created, Removal};
+use crate::participants::BELL;
 use crate::space::{Kind, Space};
 use crate::sys;
 use crate::sys::map::{Mapping, Protection};

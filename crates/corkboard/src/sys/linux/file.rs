@@ -6,6 +6,12 @@ use rustix::fs;
 
 use super::Errno;
 
+/// How a directory is opened: never through a symbolic link.
+pub(crate) const DIRECTORY: fs::OFlags = fs::OFlags::RDONLY
+    .union(fs::OFlags::DIRECTORY)
+    .union(fs::OFlags::NOFOLLOW)
+    .union(fs::OFlags::CLOEXEC);
+
 /// One of an object's files, or a lock file: open, with a description of its own.
 pub(crate) struct File(OwnedFd);
 

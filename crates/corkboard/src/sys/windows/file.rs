@@ -19,7 +19,7 @@ use super::park::{LOT_LEN, Lot};
 use super::section::{self, Section, View, copy_shared};
 use super::security::{self, Descriptor};
 use super::{Errno, clock, owned};
-use crate::space::Access;
+use crate::access::Access;
 
 const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 

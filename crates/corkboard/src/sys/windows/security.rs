@@ -16,7 +16,7 @@ use windows_sys::Win32::Security::{
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 
 use super::{Errno, owned};
-use crate::space::Access;
+use crate::access::Access;
 
 /// The system's own user, and its administrators: they may do everything anyway.
 const SYSTEM: &str = "S-1-5-18";
