@@ -12,8 +12,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::board::{self, LARGE, SMALL};
-use crate::clock;
-use crate::measure::{Effort, median};
+use crate::measure::{Effort, median, stamp_cost};
 use crate::payload::LONG;
 use crate::process;
 use crate::report::{self, significant};
@@ -399,7 +398,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let groups = rows::all();
     let mut turns = BTreeMap::<Key, Vec<Outcome>>::new();
     let mut disturbances = 0;
-    let stamp = clock::own_cost(Effort::Turn).p50;
+    let stamp = stamp_cost(Effort::Turn).p50;
     for turn in 1..=TURNS {
         eprint!("\rturn {turn} of {TURNS} ");
         for group in &groups {

@@ -5,11 +5,8 @@
 //! not serialising: for a single operation of a few nanoseconds they would be wrong, so those are
 //! measured in batches.
 
-use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-
-use crate::measure::{Effort, Summary, batched};
 
 /// A stamp, in ticks of unknown but constant length.
 #[inline(always)]
@@ -34,13 +31,5 @@ pub fn ns_per_tick() -> f64 {
         std::thread::sleep(Duration::from_millis(50));
         let (elapsed, last) = (start.elapsed(), ticks());
         elapsed.as_nanos() as f64 / (last - first) as f64
-    })
-}
-
-/// What one stamp costs. Some machines count in steps longer than that (10 ns here and there), so
-/// this, too, is measured in batches.
-pub fn own_cost(effort: Effort) -> Summary {
-    batched(effort, || {
-        black_box(ticks());
     })
 }

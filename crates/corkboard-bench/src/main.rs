@@ -3,6 +3,7 @@
 mod board;
 mod check;
 mod clock;
+mod event;
 mod floors;
 mod flow;
 mod link;

@@ -1,5 +1,6 @@
 //! Samples, their quantiles, and the two ways of taking them.
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crate::clock::{ns_per_tick, ticks};
@@ -205,6 +206,14 @@ impl Histogram {
             batch: 1,
         }
     }
+}
+
+/// What one stamp costs. Some machines count in steps longer than that (10 ns here and there), so
+/// this, too, is measured in batches.
+pub fn stamp_cost(effort: Effort) -> Summary {
+    batched(effort, || {
+        black_box(ticks());
+    })
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::clock;
-use crate::measure::Effort;
+use crate::measure::{Effort, stamp_cost};
 use crate::rows::{Group, Outcome};
 
 /// One measured row.
@@ -126,7 +125,7 @@ impl Section {
 
 /// What a reader must know before the first number.
 pub fn print_preface(to: &mut impl Write, effort: Effort) -> Result<()> {
-    let stamp = clock::own_cost(effort);
+    let stamp = stamp_cost(effort);
     writeln!(
         to,
         "Times in nanoseconds for one operation. `~`: too short to time alone, so each sample is the\n\

@@ -14,8 +14,9 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::{Group, Outcome, Row, Run, lock};
+use super::{Group, Outcome, Row, Run};
 use crate::board::{Boards, LARGE, SMALL, Shape};
+use crate::event;
 use crate::floors::{CacheLines, Futexes};
 use crate::link::{Link, Side, echo, sleep, spin};
 use crate::peers::iceoryx2::{Events, Services};
@@ -117,7 +118,7 @@ impl Far {
             Self::Rings { name } => play(Rings::open(scratch, name, far)?),
             Self::Services { name } => play(Services::open(scratch, name, far)?),
             Self::Events { name } => play(Events::open(scratch, name, far)?),
-            Self::OurEvents { name } => play(lock::Events::open(scratch, name, far)?),
+            Self::OurEvents { name } => play(event::Events::open(scratch, name, far)?),
             Self::CacheLines { name } => play(CacheLines::open(scratch, name, far)?),
             Self::Futexes { name } => play(Futexes::open(scratch, name, far)?),
             Self::Socket { .. } => play(Socket::inherited()?),
@@ -158,7 +159,7 @@ fn sleeping_group(title: &'static str, core: usize) -> Group {
             sleeping_boards(Shape::verified(SMALL), core),
             sleeping_boards(Shape::verified(LARGE), core),
             sleeping_streams(VERIFIED, core),
-            sleeping(OUR_EVENT, core, &["our-events"], lock::Events::open),
+            sleeping(OUR_EVENT, core, &["our-events"], event::Events::open),
             sleeping(EVENT, core, &["events"], Events::open),
             Row::new("Unix stream socket", move |run| {
                 let (mut near, far) = Socket::pair()?;
