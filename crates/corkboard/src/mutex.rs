@@ -45,10 +45,11 @@ pub(crate) enum Outcome {
     HeldBy(usize),
 }
 
-/// Takes the mutex for `entry`.
+/// Takes the mutex for `entry`, one of so many.
 pub(crate) fn lock(
     mutex: &AtomicU32,
     entry: usize,
+    entries: usize,
     timeout: Duration,
     while_dead: WhileDead<'_>,
 ) -> Result<Outcome> {
@@ -68,13 +69,17 @@ pub(crate) fn lock(
             }
             continue;
         };
-        if holder == entry {
-            return Err(Error::new(
-                ErrorKind::Damaged,
-                "lock",
-                "the writer mutex",
-                "it names this handle as its owner; remove the object and create it anew",
-            ));
+        let contradiction = match holder {
+            _ if holder == entry => "this handle",
+            _ if holder >= entries => "an entry that there is not",
+            _ => "",
+        };
+        if !contradiction.is_empty() {
+            let cause = format!(
+                "it names {contradiction} as its owner; remove the object and create it anew"
+            );
+            let mutex = "the writer mutex";
+            return Err(Error::new(ErrorKind::Damaged, "lock", mutex, cause));
         }
         let left = timeout.saturating_sub(start.elapsed());
         // Once more before giving up.

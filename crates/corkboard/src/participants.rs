@@ -272,6 +272,30 @@ pub(crate) fn used(mapping: &Mapping, entries: usize) -> usize {
     usize::try_from(high).map_or(entries, |high| high.min(entries))
 }
 
+/// Runs `work` while holding the byte of `entry`, if its holder is dead; `false` when it is alive.
+/// `open` opens the file: the byte is tried through a description of its own, for the one that holds
+/// our lock cannot see that lock.
+pub(crate) fn while_dead(
+    object: &str,
+    entry: usize,
+    open: impl FnOnce() -> error::Result<File>,
+    work: &mut dyn FnMut(),
+) -> error::Result<bool> {
+    let failed = |errno| Error::os("take over", object, errno);
+    // A child would keep the dead one's byte.
+    let _no_fork = no_fork();
+    let file = open()?;
+    let byte = lock_byte(entry);
+    if !lock::try_lock(&file, byte).map_err(failed)? {
+        return Ok(false);
+    }
+    hook::point("takeover.locked");
+    work();
+    hook::point("takeover.exchanged");
+    lock::unlock(&file, byte).map_err(failed)?;
+    Ok(true)
+}
+
 /// Empties the entry that a dead handle left in the table of a file, unless somebody has claimed
 /// it. `open` opens the file; nothing, or `NotFound`, when the object is not the same any more.
 pub(crate) fn wipe_dead(

@@ -443,6 +443,40 @@ fn words_changed_while_handles_are_attached() {
     });
 }
 
+/// The turn belongs to an entry that the table does not have, and somebody holds that one's byte.
+#[test]
+fn a_turn_that_belongs_to_no_entry() {
+    use std::os::fd::AsRawFd;
+    in_child("a_turn_that_belongs_to_no_entry", || {
+        for shape in SHAPES {
+            for entry in [64, 100, 1022] {
+                println!("case {shape:?} {entry}");
+                let scratch = Scratch::new();
+                let board = Board::new(&scratch.space(), shape);
+                let mut published = board.published.clone();
+                let mut handles = Handles::open(&board.space);
+                let control = std::fs::OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .open(board.path(1))
+                    .unwrap();
+                // SAFETY: plain numbers, all zeros; the call only reads them.
+                let status = unsafe {
+                    let mut lock: libc::flock = std::mem::zeroed();
+                    lock.l_type = libc::F_WRLCK as libc::c_short;
+                    lock.l_start = (1 << 40) + i64::from(entry);
+                    lock.l_len = 1;
+                    libc::fcntl(control.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock)
+                };
+                assert_eq!(status, 0);
+                board.write(1, &(entry as u32 + 1).to_ne_bytes(), 256);
+                handles.use_all(&mut published, SHORT);
+                visit(&board.space, &mut published, SHORT);
+            }
+        }
+    });
+}
+
 #[test]
 fn several_words_changed_while_handles_are_attached() {
     in_child("several_words_changed_while_handles_are_attached", || {

@@ -1,5 +1,8 @@
 //! Publishing.
 
+mod slots;
+mod turn;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +14,7 @@ use super::clock::Clock;
 use super::files::{self, Beacon, Files, object};
 use super::layout::*;
 use super::loan::Loan;
-use super::protocol::{self, BATCH, GONE, Reserved, SlotSet};
+use super::protocol::{self, Reserved, SlotSet};
 use super::small::SmallSlots;
 use super::snapshot::{Held, Snapshot};
 use super::typed::{Known, TypeOf};
@@ -19,24 +22,19 @@ use super::{Options, WriterMode};
 use crate::clock::Looks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
-use crate::mutex::{self, Outcome};
+use crate::mutex;
 use crate::object::{self, Removal};
-use crate::participants::{Table, lock_byte};
+use crate::participants::Table;
 use crate::space::Space;
 use crate::sync::Ordering;
 use crate::sys::barrier::{self, Side};
 use crate::sys::map::Protection;
 use crate::sys::process::no_fork;
-use crate::sys::{Errno, lock};
 
 /// After so many publications that nobody waited for, readers that sleep again pay for the fence.
 const UNWAITED: u32 = 1000;
 /// How often to try again to light a beacon.
 const RELIGHT: Duration = Duration::from_millis(20);
-const ROUNDS: usize = 10_000;
-/// Beyond this capacity in bytes, a look at the pins is nothing beside the copy, and slots are
-/// reserved one by one: while nobody pins, two take turns, which is the least for near caches.
-const MANY_SLOTS_CAPACITY: usize = 64 << 10;
 const SHARED_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const WRITE: &str = "write to";
 
@@ -360,19 +358,6 @@ impl Writer {
         &self.held.board
     }
 
-    /// Whether the turn lasts as long as the handle: the board is exclusive.
-    #[inline]
-    pub(super) fn has_turn(&self) -> bool {
-        self.board().geometry.writer_mode == WriterMode::Exclusive
-    }
-
-    /// Whether one look at the pins should serve several publications: they must be short, and
-    /// this handle's.
-    #[inline]
-    fn reserves_many(&self) -> bool {
-        self.has_turn() && self.board().geometry.capacity <= MANY_SLOTS_CAPACITY
-    }
-
     /// Publishes in this handle's turn.
     #[inline]
     fn publish_next(&mut self, value: &[u8]) -> Result<u64> {
@@ -530,141 +515,6 @@ impl Writer {
         Err(self.error(ErrorKind::Unsupported, cause))
     }
 
-    /// A slot to write into; it stays reserved until it is published or the turn ends.
-    #[inline]
-    fn reserve(&mut self) -> Result<usize> {
-        match self.reserved.last() {
-            Some(slot) => Ok(slot),
-            None => self.reserve_more(),
-        }
-    }
-
-    /// Tries the lowest slots that were not pinned at the last look, so that few are in use and
-    /// warm; then, with a new look, all others.
-    #[cold]
-    #[inline(never)]
-    fn reserve_more(&mut self) -> Result<usize> {
-        let count = self.board().slots();
-        let wanted = if self.reserves_many() { BATCH } else { 1 };
-        let mut avoid = self.pinned;
-        // There are more slots than pins, so each look finds a free one, though not always among
-        // those tried: readers may announce pins that they then do not take.
-        for round in 0..ROUNDS {
-            avoid.insert(self.latest.0);
-            let mut slots = avoid.lowest_others(count, wanted);
-            if slots.last().is_none() {
-                if round == 0 {
-                    avoid = SlotSet::EMPTY;
-                    continue;
-                }
-                break;
-            }
-            self.mark(&mut slots);
-            if let Some(slot) = slots.last() {
-                hook::point("publish.reserved");
-                let board = self.board();
-                for slot in slots.iter() {
-                    // Readers had them last; on their way while nobody waits for them.
-                    board.data.prefetch_exclusive(board.payload_at(slot));
-                }
-                self.reserved = slots;
-                return Ok(slot);
-            }
-            avoid = self.pinned;
-        }
-        let cause = "the readers' table claims every slot; remove the board and create it anew";
-        Err(self.error(ErrorKind::Damaged, cause))
-    }
-
-    /// Marks slots and keeps those that nobody pins.
-    fn mark(&mut self, slots: &mut Reserved) {
-        let board = &*self.held.board;
-        // On an exclusive board no writer but this one can pin.
-        let others = (!self.has_turn()).then(|| self.control.pins());
-        let writers = others.into_iter().flatten();
-        let pins = self.readers.pins().chain(writers);
-        self.pinned = protocol::reserve(slots, |slot| board.stamp(slot), pins);
-    }
-
-    /// A reserved slot that `len` bytes can be written to without fail.
-    #[inline]
-    pub(super) fn reserve_for(&mut self, len: usize) -> Result<usize> {
-        let slot = self.reserve()?;
-        if len <= self.populated[slot] {
-            return Ok(slot);
-        }
-        self.populate(slot, len)
-    }
-
-    /// Allocates the slot's memory. When there is none left, makes do with what the other
-    /// reserved slots have.
-    #[cold]
-    fn populate(&mut self, slot: usize, len: usize) -> Result<usize> {
-        let wanted = len.next_multiple_of(4096);
-        let Err(errno) = self.try_populate(slot, wanted) else {
-            return Ok(slot);
-        };
-        if !matches!(errno, Errno::FAULT | Errno::NOMEM | Errno::NOSPC) {
-            return Err(self.board().os(WRITE, errno));
-        }
-        let others: Vec<usize> = self.reserved.others().collect();
-        if let Some(ready) = others.iter().find(|other| len <= self.populated[**other]) {
-            self.reserved.move_last(*ready);
-            return Ok(*ready);
-        }
-        for other in others {
-            self.depopulate(other);
-        }
-        self.depopulate_old();
-        if self.try_populate(slot, wanted).is_ok() {
-            return Ok(slot);
-        }
-        let cause =
-            format!("no memory left for {len} bytes on its file system; free some or enlarge it");
-        Err(self.error(ErrorKind::NoSpace, cause))
-    }
-
-    /// Gives back the memory of all slots that this handle wrote to and nobody uses now.
-    fn depopulate_old(&mut self) {
-        let old: Vec<usize> = (0..self.populated.len())
-            .filter(|slot| self.populated[*slot] > 0 && *slot != self.latest.0)
-            .filter(|slot| !self.reserved.contains(*slot))
-            .collect();
-        for group in old.chunks(BATCH) {
-            let mut slots = Reserved::default();
-            for slot in group {
-                slots.push(*slot);
-            }
-            self.mark(&mut slots);
-            // What is marked and not published stays free for later.
-            while let Some(slot) = slots.pop() {
-                self.depopulate(slot);
-            }
-        }
-    }
-
-    fn try_populate(&mut self, slot: usize, len: usize) -> std::result::Result<(), Errno> {
-        let board = self.board();
-        let payload = board.payload_at(slot);
-        let result = board.data.populate(payload, len, Protection::ReadWrite);
-        match result {
-            Ok(()) => self.populated[slot] = len,
-            Err(_) => self.depopulate(slot),
-        }
-        result
-    }
-
-    /// Gives a reserved slot's memory back. No reader looks into a reserved slot.
-    fn depopulate(&mut self, slot: usize) {
-        // Relaxed: others look at it in their turn, which comes after ours.
-        let releases = self.control.mapping().word(RELEASES);
-        self.releases = releases.fetch_add(1, Ordering::Relaxed) + 1;
-        let board = self.board();
-        let len = board.geometry.capacity.next_multiple_of(4096);
-        let _ = board.data.release(board.payload_at(slot), len);
-        self.populated[slot] = 0;
-    }
-
     #[inline]
     fn is_ready(&self, len: usize) -> bool {
         self.is_lit && self.board().is_usable() && len <= self.capacity()
@@ -685,104 +535,6 @@ impl Writer {
             self.board().geometry.capacity
         );
         Err(self.error(ErrorKind::TooLarge, cause))
-    }
-
-    /// Runs `work` while this handle has the turn: always, on an exclusive board.
-    #[inline]
-    pub(super) fn in_turn<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        if self.has_turn() {
-            return work(self);
-        }
-        self.take_turn()?;
-        let result = work(self);
-        // What is marked and not published is free for the next writer.
-        self.reserved = Reserved::default();
-        self.unlock();
-        result
-    }
-
-    /// Keeps others from using a reserved slot after this turn; `None` lets go.
-    pub(super) fn keep(&self, slot: Option<usize>) {
-        let pin = self.control.pin(self.entry);
-        // Release: what was done to the slot comes before its next use.
-        pin.store(slot.map_or(0, |slot| slot as u64 + 1), Ordering::Release);
-    }
-
-    fn unlock(&self) {
-        mutex::unlock(self.control.mapping().half_word(MUTEX), self.entry);
-    }
-
-    fn take_turn(&mut self) -> Result<()> {
-        let word = self.control.mapping().half_word(MUTEX);
-        let locked = mutex::lock(word, self.entry, self.timeout, &|entry, exchange| {
-            self.while_dead(entry, exchange)
-        })
-        .map_err(|error| error.on(self.board().object()))?;
-        let Outcome::HeldBy(holder) = locked else {
-            hook::point("turn.taken");
-            self.latest = self.load_latest().inspect_err(|_| self.unlock())?;
-            let releases = self
-                .control
-                .mapping()
-                .word(RELEASES)
-                .load(Ordering::Relaxed);
-            if releases != self.releases {
-                self.releases = releases;
-                self.populated.fill(0);
-            }
-            return Ok(());
-        };
-        let record = self.control.record(holder);
-        let cause = format!(
-            "process {} ({}) is alive and has it; end that one, or wait longer",
-            record.pid, record.label
-        );
-        Err(self.error(ErrorKind::WriterExists, cause))
-    }
-
-    /// The newest published slot and sequence. A small board's writer may have died after it
-    /// stamped the slot, which readers watch, and before it said so in the latest word. That is
-    /// made up for before anything else is published: one stamp is ahead of that word at most.
-    fn load_latest(&self) -> Result<(usize, u64)> {
-        let board = self.board();
-        let word = board.latest().load(Ordering::Acquire);
-        let (slot, sequence) = board.locate(word, WRITE)?;
-        let Some(small) = &self.small else {
-            return Ok((slot, sequence));
-        };
-        let next = sequence + 1;
-        if small.stamp(next).load(Ordering::Acquire) != next {
-            return Ok((slot, sequence));
-        }
-        let slot = small_slot(next);
-        // Only a remover may come in between; then nothing is published any more.
-        let _ = board.latest().compare_exchange(
-            word,
-            pack(slot, next) | word & GONE,
-            Ordering::Release,
-            Ordering::Relaxed,
-        );
-        Ok((slot, next))
-    }
-
-    /// Runs `exchange` while holding the byte of `entry`, if its holder is dead. The byte is tried
-    /// through a description of its own: the one that holds our lock cannot see that lock.
-    fn while_dead(&self, entry: usize, exchange: &mut dyn FnMut()) -> Result<bool> {
-        let board = self.board();
-        let failed = |errno| board.os("take over", errno);
-        let files = board.reopen(WRITE)?;
-        // A child would keep the dead one's byte.
-        let _no_fork = no_fork();
-        let control = board.table(&files, Role::Control)?;
-        let byte = lock_byte(entry);
-        if !lock::try_lock(&control, byte).map_err(failed)? {
-            return Ok(false);
-        }
-        hook::point("takeover.locked");
-        exchange();
-        hook::point("takeover.exchanged");
-        lock::unlock(&control, byte).map_err(failed)?;
-        Ok(true)
     }
 
     #[cold]

@@ -1,5 +1,8 @@
 //! Appending records.
 
+mod room;
+mod turn;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,44 +11,31 @@ use super::layout::*;
 use super::loan::Loan;
 use super::options::Options;
 use super::protocol;
+use super::remove;
 use super::ring::{Cell, Ring};
-use super::{ProducerMode, remove};
 use crate::attachment::Shaped as _;
 use crate::buffer::Buffer;
 use crate::clock::{Deadline, Looks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hook;
 use crate::integrity::seal;
-use crate::mutex::{self, Outcome};
+use crate::mutex;
 use crate::object::{self, Removal};
-use crate::participants::{Table, lock_byte};
+use crate::participants::Table;
 use crate::space::{Kind, Space};
 use crate::sync::{AtomicU64, Ordering, store_bytes};
 use crate::sys::barrier::{self, Side};
 use crate::sys::map::Protection;
 use crate::sys::process::no_fork;
-use crate::sys::{lock, wait};
+use crate::sys::wait;
 use crate::waking;
 
 /// After so many records that nobody waited for, subscribers that sleep again pay for the fence.
 const UNWAITED: u32 = 1000;
 /// How long who does not wait for room waits for another producer's turn to end.
 const TURN: Duration = Duration::from_millis(20);
-/// How often a producer without room looks for subscribers that died, and whether the stream is
-/// still there.
-const SLICE: Duration = Duration::from_millis(5);
-/// The same, where subscribers may not have seen that it waits.
-const SHORT_SLICE: Duration = Duration::from_millis(2);
-/// How often a wait for room looks before it sleeps, at most, and how long it pauses in between: who
-/// looks takes the subscriber's line away from it.
-const MAX_SPINS: u32 = 64;
-const PAUSES: u32 = 16;
-/// Who does not look any more tries once in so many waits whether that would pay off again.
-const RETRY: u32 = 16;
 /// So many records ahead the lines of cells are fetched: as many as are sent while that takes.
 const AHEAD: u64 = 12;
-/// Room is made for one in so many of the records there are, at a time.
-const SHARE: u64 = 8;
 pub(super) const SEND: &str = "send to";
 
 /// A handle that appends records to a stream.
@@ -162,9 +152,9 @@ impl Producer {
             floor: 0,
             limit: 0,
             wanted: 0,
-            spins: MAX_SPINS,
+            spins: room::MAX_SPINS,
             waits: 0,
-            looks: Looks::every(SLICE),
+            looks: Looks::every(room::SLICE),
             buffer: Buffer::default(),
             ring: Arc::new(ring),
         };
@@ -297,12 +287,6 @@ impl Producer {
         &self.ring
     }
 
-    /// Whether the turn lasts as long as the handle: the stream is exclusive.
-    #[inline]
-    pub(super) fn has_turn(&self) -> bool {
-        self.ring.geometry.mode == ProducerMode::Exclusive
-    }
-
     /// Appends what fits into a cell, if there is one and nothing else to do first.
     #[inline]
     fn append_short(&mut self, bytes: &[u8]) -> Option<u64> {
@@ -382,80 +366,6 @@ impl Producer {
             self.max_len()
         );
         self.ring.attachment.error(ErrorKind::TooLarge, SEND, cause)
-    }
-
-    fn has_room(&self, len: usize) -> bool {
-        self.fits(len, self.free, self.floor)
-    }
-
-    /// Whether there is room when records up to `free` may be overwritten, and what comes after
-    /// them begins at `floor`.
-    fn fits(&self, len: usize, free: u64, floor: u64) -> bool {
-        let capacity = self.ring.geometry.capacity;
-        let footprint = footprint(len);
-        self.next - free <= self.ring.cells()
-            && (footprint == 0
-                || place(self.head, footprint, capacity) + footprint - floor <= capacity as u64)
-    }
-
-    /// Where in the arena what comes after this record begins.
-    fn floor_after(&self, sequence: u64) -> Result<u64> {
-        if sequence + 1 == self.next {
-            return Ok(self.head);
-        }
-        let (place, _) = self.ring.extent(sequence + 1)?;
-        if place > self.head {
-            return Err(self.ring.contradictory());
-        }
-        Ok(place)
-    }
-
-    /// Reclaims records; `false` when subscribers still need too many.
-    #[cold]
-    #[inline(never)]
-    fn make_room(&mut self, len: usize) -> Result<bool> {
-        self.note_tail();
-        let newest = self.next - 1;
-        let mut needed = self.free;
-        while needed < newest && !self.fits(len, needed, self.floor_after(needed)?) {
-            needed += 1;
-        }
-        let wanted = (needed + (newest - needed) / SHARE).min(newest);
-        let reclaimed = self.ring.word(RECLAIMED);
-        let free = if self.ring.overwrites() {
-            protocol::withdraw(reclaimed, wanted);
-            wanted
-        } else {
-            let (confirmed, table) = (self.ring.word(CONFIRMED), &self.table);
-            let cursors = || {
-                hook::point("send.scanning");
-                table.pins().skip(PRODUCERS)
-            };
-            self.wanted = wanted;
-            protocol::reclaim(reclaimed, confirmed, wanted, cursors)
-        };
-        if free > newest {
-            return Err(self.ring.contradictory());
-        }
-        hook::point("send.reclaimed");
-        self.set_free(free)?;
-        Ok(self.fits(len, self.free, self.floor))
-    }
-
-    /// May overwrite records up to this one.
-    fn set_free(&mut self, free: u64) -> Result<()> {
-        self.free = free;
-        self.floor = self.floor_after(free)?;
-        if self.has_turn() {
-            self.limit = free + self.ring.cells() + 1;
-        }
-        Ok(())
-    }
-
-    /// Remembers where those begin to look who look for the newest record.
-    fn note_tail(&self) {
-        // Release: who finds it finds that record stamped.
-        self.ring.word(TAIL).store(self.next - 1, Ordering::Release);
     }
 
     /// The address of a loan of so many bytes, for which there is room.
@@ -547,164 +457,6 @@ impl Producer {
             let [waiting, fenced] = self.wake_words();
             waking::end_fences(fenced, waiting);
         }
-    }
-
-    /// Clears what dead subscribers left, if it is time to look for them, or sleeps until live ones
-    /// have come far enough, or for a slice. `false` when there is no time left.
-    fn wait_for_room(&mut self, deadline: Deadline) -> Result<bool> {
-        // By the clock: a sleep that signals keep interrupting never runs out, and who only tries
-        // does not sleep.
-        if self.looks.is_due() {
-            self.ring.attachment.check_in_place(SEND)?;
-            if self.reap()? {
-                return Ok(true);
-            }
-        }
-        let left = deadline.left();
-        if left.is_zero() {
-            return Ok(false);
-        }
-        if self.ring.overwrites() {
-            return Ok(true);
-        }
-        if self.look_for_room() {
-            return Ok(true);
-        }
-        let (room, wanted) = (self.ring.word(ROOM), self.ring.word(WANTED));
-        let ticket = waking::ticket(room);
-        let ours = self.wanted + 1;
-        let _ = wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |found| {
-            (found == 0 || ours < found).then_some(ours)
-        });
-        // Pairs with the subscribers' light fence: they see that we wait, or we their cursors.
-        let slice = if barrier::heavy() { SLICE } else { SHORT_SLICE };
-        if self.is_far_enough() {
-            return Ok(true);
-        }
-        hook::point("send.waiting");
-        wait::wait_low(room, ticket, left.min(slice));
-        Ok(true)
-    }
-
-    /// Whether the subscribers have come as far as this producer waits for.
-    fn is_far_enough(&self) -> bool {
-        let cursors = self.table.pins().skip(PRODUCERS);
-        protocol::slowest(cursors).is_some_and(|free| free >= self.wanted)
-    }
-
-    /// Waits without sleeping, for as long as that has been worth it lately: how long a sleep took
-    /// says nothing, for waking alone may take longer than making room.
-    fn look_for_room(&mut self) -> bool {
-        self.waits = self.waits.wrapping_add(1);
-        let spins = match self.waits.is_multiple_of(RETRY) {
-            true => MAX_SPINS,
-            false => self.spins,
-        };
-        for _ in 0..spins {
-            if self.is_far_enough() {
-                self.spins = MAX_SPINS;
-                return true;
-            }
-            for _ in 0..PAUSES {
-                std::hint::spin_loop();
-            }
-        }
-        self.spins /= 2;
-        false
-    }
-
-    /// Clears the cursors of dead subscribers that hold us up; returns whether there were any.
-    fn reap(&self) -> Result<bool> {
-        let failed = |errno| Error::os(SEND, self.ring.attachment.object(), errno);
-        let mut file = None;
-        let mut is_any = false;
-        for (index, cursor) in self.table.pins().skip(PRODUCERS).enumerate() {
-            let found = cursor.load(Ordering::Relaxed);
-            if found == 0 || found > self.wanted {
-                continue;
-            }
-            // Through a description of its own, of which no child gets a copy: the file is closed
-            // before others may fork.
-            let (file, _no_fork) = match &file {
-                Some(opened) => opened,
-                None => {
-                    let no_fork = no_fork();
-                    &*file.insert((
-                        self.ring.attachment.reopen(SEND, Protection::ReadWrite)?,
-                        no_fork,
-                    ))
-                }
-            };
-            let byte = lock_byte(PRODUCERS + index);
-            if lock::try_lock(file, byte).map_err(failed)? {
-                hook::point("reap.locked");
-                is_any |= cursor
-                    .compare_exchange(found, 0, Ordering::Relaxed, Ordering::Relaxed)
-                    .is_ok();
-                hook::point("reap.cleared");
-                lock::unlock(file, byte).map_err(failed)?;
-            }
-        }
-        Ok(is_any)
-    }
-
-    /// Takes the turn, or returns who keeps it.
-    fn take_turn(&mut self, timeout: Duration) -> Result<Option<usize>> {
-        let ring = self.ring.clone();
-        let outcome = mutex::lock(ring.mutex(), self.entry, timeout, &|entry, exchange| {
-            self.while_dead(entry, exchange)
-        })
-        .map_err(|error| error.on(ring.attachment.object()))?;
-        if let Outcome::HeldBy(holder) = outcome {
-            return Ok(Some(holder));
-        }
-        hook::point("turn.taken");
-        self.look_up()
-            .inspect_err(|_| mutex::unlock(ring.mutex(), self.entry))?;
-        Ok(None)
-    }
-
-    /// Finds out where the last producer was.
-    fn look_up(&mut self) -> Result<()> {
-        let ring = &*self.ring;
-        let newest = ring.newest()?;
-        let reclaimed = ring.word(RECLAIMED);
-        let free = match ring.overwrites() {
-            true => reclaimed.load(Ordering::Relaxed),
-            false => protocol::take_back(reclaimed, ring.word(CONFIRMED)),
-        };
-        if newest
-            .checked_sub(free)
-            .is_none_or(|used| used > ring.cells())
-        {
-            return Err(ring.contradictory());
-        }
-        self.next = newest + 1;
-        self.head = match newest {
-            0 => 0,
-            newest => ring.extent(newest)?.1,
-        };
-        self.set_free(free)
-    }
-
-    /// Runs `exchange` while holding the byte of `entry`, if its holder is dead.
-    fn while_dead(&self, entry: usize, exchange: &mut dyn FnMut()) -> Result<bool> {
-        let failed = |errno| Error::os("take over", self.ring.attachment.object(), errno);
-        if entry >= PRODUCERS {
-            return Err(self.ring.contradictory());
-        }
-        let no_fork = no_fork();
-        let file = self.ring.attachment.reopen(SEND, Protection::ReadWrite)?;
-        let byte = lock_byte(entry);
-        if !lock::try_lock(&file, byte).map_err(failed)? {
-            return Ok(false);
-        }
-        hook::point("takeover.locked");
-        exchange();
-        hook::point("takeover.exchanged");
-        lock::unlock(&file, byte).map_err(failed)?;
-        drop((file, no_fork));
-        Ok(true)
     }
 }
 

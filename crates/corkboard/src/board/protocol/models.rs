@@ -507,15 +507,22 @@ impl Turns {
 
     fn lock(&self, entry: usize) -> Outcome {
         let zero = std::time::Duration::ZERO;
-        mutex::lock(&self.word, entry, zero, &|dead, exchange| {
-            let byte = &self.bytes[dead];
-            let locked = byte.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed);
-            if locked.is_ok() {
-                exchange();
-                byte.store(false, Ordering::Release);
-            }
-            Ok(locked.is_ok())
-        })
+        mutex::lock(
+            &self.word,
+            entry,
+            self.bytes.len(),
+            zero,
+            &|dead, exchange| {
+                let byte = &self.bytes[dead];
+                let locked =
+                    byte.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed);
+                if locked.is_ok() {
+                    exchange();
+                    byte.store(false, Ordering::Release);
+                }
+                Ok(locked.is_ok())
+            },
+        )
         .unwrap()
     }
 
