@@ -95,10 +95,8 @@ impl Attachment {
                 Mapping::new(&file, single.len, protection, inherit, generation)
             }
         };
-        let mapping = mapping.map_err(failed)?;
-        // Holes must not make touching it fail.
-        mapping
-            .populate(0, single.allocated, Protection::ReadOnly)
+        let mapping = mapping
+            .and_then(|mapping| mapping.in_memory(single.allocated, Protection::ReadOnly))
             .map_err(failed)?;
         let attachment = Self {
             space: space.clone(),

@@ -192,7 +192,8 @@ impl Table {
             protection,
             Inheritance::Never,
             generation,
-        )?;
+        )?
+        .in_memory(shape.mapped_len, protection)?;
         let len = shape.entries;
         Ok(Self { mapping, len })
     }

@@ -611,19 +611,77 @@ fn a_lock_with_holes_on_a_full_file_system_is_an_error() {
     let whole = std::fs::read(mounted.0.join("whole.lock")).unwrap();
     let holes = std::fs::File::create(mounted.0.join("holes.lock")).unwrap();
     holes.set_len(whole.len() as u64).unwrap();
-    use std::os::unix::fs::FileExt;
     holes.write_all_at(&whole[..512], 0).unwrap();
-    let filler = std::fs::File::create(mounted.0.join("filler")).unwrap();
-    let mut at = 0;
-    while filler.write_all_at(&[1; 4096], at).is_ok() {
-        at += 4096;
-    }
+    fill(mounted.0);
     let error = RwLock::open(&space, "holes").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
     let error = RwLock::open(&space, "another").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
     drop(RwLock::open(&space, "whole").unwrap().write().unwrap());
-    drop((holes, filler));
+}
+
+/// Files of a board that have lost all memory behind their first page.
+#[test]
+#[ignore = "needs root, to mount a small file system"]
+fn a_board_with_holes_on_a_full_file_system_is_an_error() {
+    for file in ["data", "control", "readers"] {
+        let scratch = Scratch::new();
+        let mounted = Mounted::new(&scratch.0, "2m");
+        let space = Space::at(mounted.0).unwrap();
+        // Their slots or tables are all in memory from the beginning.
+        let options = Options::new().capacity(1000).max_readers(62);
+        drop(options.writer(&space, "x").unwrap());
+        let path = mounted.0.join("x.board").join(file);
+        let holes = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap();
+        let len = holes.metadata().unwrap().len();
+        holes.set_len(400).unwrap();
+        holes.set_len(len).unwrap();
+        // Every entry was claimed once.
+        if file != "data" {
+            holes.write_all_at(&u64::MAX.to_ne_bytes(), 384).unwrap();
+        }
+        fill(mounted.0);
+        let reader = Reader::open(&space, "x").and_then(|mut reader| reader.read().map(drop));
+        let writer = Writer::open(&space, "x").and_then(|mut writer| writer.publish(&[1; 900]));
+        let wanted = [file != "control", true].map(|fails| fails.then_some(ErrorKind::NoSpace));
+        let found = [reader.err(), writer.err()].map(|error| error.map(|error| error.kind()));
+        assert_eq!(found, wanted, "{file}");
+        space.remove(Kind::Board, "x").unwrap();
+    }
+}
+
+/// A stranger changed the word that says how often memory was given back.
+#[test]
+#[ignore = "needs root, to mount a small file system"]
+fn memory_is_given_back_however_often_it_was() {
+    let scratch = Scratch::new();
+    let mounted = Mounted::new(&scratch.0, "2m");
+    let space = Space::at(mounted.0).unwrap();
+    let mut writer = Options::new()
+        .capacity(8 << 20)
+        .writer(&space, "x")
+        .unwrap();
+    let control = std::fs::OpenOptions::new()
+        .write(true)
+        .open(mounted.0.join("x.board/control"))
+        .unwrap();
+    control.write_all_at(&u64::MAX.to_ne_bytes(), 320).unwrap();
+    let error = writer.publish(&vec![1; 4 << 20]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSpace);
+    writer.publish(b"what fits").unwrap();
+}
+
+/// Leaves a small file system without a free page.
+fn fill(directory: &Path) {
+    let filler = std::fs::File::create(directory.join("filler")).unwrap();
+    let mut at = 0;
+    while filler.write_all_at(&[1; 4096], at).is_ok() {
+        at += 4096;
+    }
 }
 
 #[test]

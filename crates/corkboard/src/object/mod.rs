@@ -47,6 +47,10 @@ pub(crate) fn label(kind: Kind, name: &str) -> String {
     format!("{kind} {name:?}")
 }
 
+/// So many bytes of memory at most are made up for that an object of one file had once and has no
+/// more. Who opens a file that claims much more than it has must not be who pays for it.
+const MAX_HOLES: u64 = 1 << 20;
+
 /// Which object a removal is meant for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Removal {
@@ -271,6 +275,9 @@ impl Single {
             return Err(damaged(&object, "has a file of the wrong length"));
         }
         require_memory(&file, &object)?;
+        if (self.allocated as u64).saturating_sub(facts.allocated) > MAX_HOLES {
+            return Err(damaged(&object, "has a file that lacks memory"));
+        }
         check_live(&file, &object)?;
         Ok(Opened {
             file,

@@ -113,6 +113,17 @@ impl Mapping {
         unsafe { self.0.populate(address, len, access) }
     }
 
+    /// With memory behind the first bytes, as they had when the file was made: somebody may have
+    /// made holes in it since. `NOSPC` when there is none left.
+    pub(crate) fn in_memory(self, len: usize, access: Protection) -> Result<Self, Errno> {
+        match self.populate(0, len, access) {
+            Ok(()) => Ok(self),
+            // What the system says when there is none for a mapping.
+            Err(Errno::FAULT | Errno::NOMEM) => Err(Errno::NOSPC),
+            Err(errno) => Err(errno),
+        }
+    }
+
     /// Gives the pages of this range back to the system, where that can be done.
     pub(crate) fn release(&self, offset: usize, len: usize) -> Result<(), Errno> {
         let address = self.bytes(offset, len);

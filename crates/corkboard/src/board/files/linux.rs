@@ -11,7 +11,7 @@ use super::{checked, map_bell, mark_gone, new_files};
 use crate::error::{Error, Result};
 use crate::hook;
 use crate::name;
-use crate::object::{self, BUILDING, Created, NEW_FILE, REMOVING, Removal};
+use crate::object::{self, BUILDING, BUILDS, Created, NEW_FILE, REMOVING, Removal};
 use crate::object::{check_file_limit, delete, identity, require_memory, write_new_file};
 use crate::participants::BELL;
 use crate::space::{Kind, Space};
@@ -70,20 +70,27 @@ pub(crate) fn create(
 
 /// Makes a directory under a temporary name. The lock on it says that its builder is alive.
 fn build_directory(parent: &OwnedFd) -> std::result::Result<(String, OwnedFd), Errno> {
-    for _ in 0..100 {
+    for _ in 0..BUILDS {
         let temporary = format!("{BUILDING}{:016x}", random()?);
         fs::mkdirat(parent, &temporary, Mode::from_raw_mode(0o700))?;
         hook::point("create.begun");
         // A sweep may come in between, and take the directory for a dead builder's.
         let locked = fs::openat(parent, &temporary, DIRECTORY, Mode::empty()).and_then(|fd| {
-            fs::flock(&fd, fs::FlockOperation::LockExclusive)?;
+            fs::flock(&fd, fs::FlockOperation::NonBlockingLockExclusive)?;
             let is_swept = fs::fstat(&fd)?.st_nlink == 0;
             Ok((!is_swept).then_some(fd))
         });
         match locked {
             Ok(Some(fd)) => return Ok((temporary, fd)),
             Ok(None) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno),
+            Err(errno) => {
+                let _ = fs::unlinkat(parent, &temporary, AtFlags::REMOVEDIR);
+                // Who looks whether the builder is alive has the lock for a moment; who keeps it is
+                // not waited for.
+                if errno != Errno::AGAIN {
+                    return Err(errno);
+                }
+            }
         }
     }
     Err(Errno::BUSY)
@@ -120,8 +127,9 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
             let generation = Generation::current().ok()?;
             let len = geometry.preallocated(Role::Data);
             let (writable, inherit) = (Protection::ReadWrite, Inheritance::Child);
-            let mapping = Mapping::new(&data, len, writable, inherit, generation);
-            Some((mapping.ok()?, geometry))
+            let mapping = Mapping::new(&data, len, writable, inherit, generation).ok()?;
+            // Without memory for what it lacks, it is deleted all the same.
+            Some((mapping.in_memory(len, writable).ok()?, geometry))
         });
     let is_removed = mapped
         .as_ref()

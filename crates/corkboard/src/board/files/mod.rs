@@ -146,7 +146,8 @@ impl Files {
         generation: Generation,
     ) -> std::result::Result<Mapping, Errno> {
         let len = self.geometry.file_len(Role::Data);
-        Mapping::new(&self.data, len, protection, Inheritance::Child, generation)
+        Mapping::new(&self.data, len, protection, Inheritance::Child, generation)?
+            .in_memory(self.geometry.preallocated(Role::Data), protection)
     }
 }
 
@@ -175,7 +176,7 @@ fn checked(
         let problem = format!("has a {} file that has the wrong length", role.file_name());
         return Err(damaged(object, &problem));
     }
-    // Elsewhere than on Windows, what is missing is made when it is touched.
+    // Elsewhere than on Windows, what is missing is made when the file is mapped.
     #[cfg(windows)]
     {
         let allocated = file.allocated_from(0);

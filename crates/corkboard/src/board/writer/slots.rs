@@ -150,7 +150,7 @@ impl Writer {
     fn depopulate(&mut self, slot: usize) {
         // Relaxed: others look at it in their turn, which comes after ours.
         let releases = self.control.mapping().word(RELEASES);
-        self.releases = releases.fetch_add(1, Ordering::Relaxed) + 1;
+        self.releases = releases.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let board = self.board();
         let len = board.geometry.capacity.next_multiple_of(4096);
         let _ = board.data.release(board.payload_at(slot), len);
