@@ -429,6 +429,24 @@ fn a_creator_killed_half_way_leaves_a_name_that_is_free_or_whole() {
     }
 }
 
+/// Whoever may look into the space can lock what is being built there before its builder does.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_creator_does_not_wait_for_who_holds_what_it_builds() {
+    let scratch = Scratch::new();
+    let space = scratch.space();
+    let mut creator = stopped("create.begun", Part::Create, &space);
+    let begun = std::fs::read_dir(space.path()).unwrap().next().unwrap();
+    let held = std::fs::File::open(begun.unwrap().path()).unwrap();
+    held.lock().unwrap();
+    // SAFETY: a process that this test started and has not waited for.
+    unsafe { libc::kill(creator.id() as i32, libc::SIGCONT) };
+    assert!(creator.wait().unwrap().success());
+    drop(held);
+    open_writer(&space).publish(b"made").unwrap();
+    assert!(space.diagnose().unwrap().is_empty());
+}
+
 #[test]
 fn a_remover_killed_half_way_leaves_nothing_that_cannot_be_finished() {
     for point in ["remove.marked", "remove.renamed", "remove.deleted"] {

@@ -21,6 +21,8 @@ use crate::sys::process::{Generation, NoFork, no_fork};
 use crate::sys::random;
 
 const TMPFS_MAGIC: i64 = 0x0102_1994;
+/// How often somebody else may have the lock on what is being built.
+pub(crate) const BUILDS: u32 = 100;
 /// How a file that others may have put there is opened, whether for reading or writing: through no
 /// link, and not held up by a pipe in its place.
 pub(crate) const FOUND_FILE: OFlags = OFlags::NOFOLLOW
@@ -367,6 +369,26 @@ pub(crate) fn is_stale(parent: &OwnedFd, temporary: &str) -> bool {
         .is_ok_and(|file| fs::flock(&file, fs::FlockOperation::NonBlockingLockShared).is_ok())
 }
 
+/// Makes a file under a temporary name, and locks it. Whoever else has the lock for a moment looks
+/// whether its builder is alive; who keeps it is not waited for.
+fn build_file(parent: &OwnedFd) -> std::result::Result<(String, OwnedFd), Errno> {
+    for _ in 0..BUILDS {
+        let temporary = format!("{BUILDING}{:016x}", random()?);
+        let file = fs::openat(parent, &temporary, NEW_FILE, Mode::from_raw_mode(0o600))?;
+        hook::point("create.begun");
+        match fs::flock(&file, fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok((temporary, file)),
+            Err(errno) => {
+                let _ = fs::unlinkat(parent, &temporary, AtFlags::empty());
+                if errno != Errno::AGAIN {
+                    return Err(errno);
+                }
+            }
+        }
+    }
+    Err(Errno::BUSY)
+}
+
 /// Makes an object of one file. The lock on the file says that its builder is alive.
 pub(super) fn create_single(
     space: &Space,
@@ -379,14 +401,10 @@ pub(super) fn create_single(
     let parent = space.directory()?;
     require_memory(&parent, &object)?;
     check_file_limit(new.len, "create", &object)?;
-    let temporary = format!("{BUILDING}{:016x}", random().map_err(failed)?);
     // A child would keep the lock that says that the builder is alive.
     let _no_fork = no_fork();
-    let file =
-        fs::openat(&parent, &temporary, NEW_FILE, Mode::from_raw_mode(0o600)).map_err(failed)?;
-    hook::point("create.begun");
+    let (temporary, file) = build_file(&parent).map_err(failed)?;
     let result = (|| {
-        fs::flock(&file, fs::FlockOperation::LockExclusive)?;
         write_new_file(&file, &new)?;
         hook::point("create.file");
         let (from, to) = (&temporary, file_name(kind, name));
@@ -452,7 +470,12 @@ impl Single {
                 && Header::decode(&header, self.role, "file", &object).is_ok()
         };
         let mapping = match is_whole {
-            true => Some(self.map(&file, generation).map_err(failed)?),
+            true => match self.map(&file, generation) {
+                Ok(mapping) => Some(mapping),
+                // There is no memory for what it lacks. It is deleted all the same.
+                Err(Errno::NOSPC) => None,
+                Err(errno) => return Err(failed(errno)),
+            },
             false => None,
         };
         let state = mapping.as_ref().map(|mapping| mapping.word(STATE));
