@@ -29,6 +29,9 @@ use hostile::{Board, FILES, Handles, NAME, SHAPES, expect, visit};
 
 /// Long enough to sleep once, short enough to do so often.
 const SHORT: Duration = Duration::from_micros(200);
+/// Long enough for some looks of the thread that looks after notifiers.
+const FORESEEABLE: Duration = Duration::from_millis(200);
+
 /// Numbers that are the same in each run.
 struct Random(u64);
 
@@ -475,6 +478,28 @@ fn a_turn_that_belongs_to_no_entry() {
             }
         }
     });
+}
+
+#[test]
+fn who_watches_is_told_once_of_stamps_that_no_value_can_have() {
+    let scratch = Scratch::new();
+    let board = Board::new(&scratch.space(), SHAPES[0]);
+    for wrong in [1_u64 << 61, 1 << 61 | 1 << 62, (1 << 53) + 5] {
+        board.restore();
+        let mut reader = Reader::open(&board.space, NAME).unwrap();
+        reader.read().unwrap();
+        let notifier = reader.notifier().unwrap();
+        for slot in 0..16 {
+            board.write(0, &wrong.to_ne_bytes(), 512 + slot * 256);
+        }
+        // Or never, of what nobody believes; at the most once for each slot.
+        for _ in 0..17 {
+            if common::is_ready(&notifier, FORESEEABLE) {
+                notifier.clear().unwrap();
+            }
+        }
+        assert!(!common::is_ready(&notifier, FORESEEABLE), "{wrong:x}");
+    }
 }
 
 #[test]

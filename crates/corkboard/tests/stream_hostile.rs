@@ -37,6 +37,10 @@ const SHORT: Duration = Duration::from_micros(200);
 /// Long enough for some looks of the thread that looks after notifiers.
 const FORESEEABLE: Duration = Duration::from_millis(200);
 
+const RECLAIMED: u64 = 264;
+const TAIL: u64 = 328;
+const CONFIRMED: u64 = 336;
+
 /// Visits each stream as `damage` leaves it, once for each case.
 fn visit_each<T: std::fmt::Debug>(cases: impl Fn(&Stream) -> Vec<T>, damage: impl Fn(&Stream, &T)) {
     for shape in SHAPES {
@@ -277,6 +281,71 @@ fn a_record_that_is_made_an_end_mark_is_corrupt_and_so_is_the_reverse() {
             assert!(!subscriber.is_ended());
         }
     }
+}
+
+/// A producer that has its turn for good believes no word that takes back what it was told.
+#[test]
+fn what_was_confirmed_is_taken_back() {
+    in_child("what_was_confirmed_is_taken_back", || {
+        let scratch = Scratch::new();
+        let stream = Stream::new(&scratch.space(), SHAPES[0]);
+        let newest = 1 << 61;
+        for offset in [TAIL, RECLAIMED, CONFIRMED, cell(newest) as u64] {
+            stream.write(&newest.to_ne_bytes(), offset);
+        }
+        let mut producer = Producer::open(&stream.space, NAME).unwrap();
+        producer.try_send(b"one").unwrap().unwrap();
+        stream.write(&0_u64.to_ne_bytes(), CONFIRMED);
+        let error = loop {
+            match producer.try_send(b"more") {
+                Ok(sent) => assert!(sent.is_some(), "nobody subscribes"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+    });
+}
+
+#[test]
+fn records_far_beyond_any_that_there_will_be() {
+    let scratch = Scratch::new();
+    let stream = Stream::new(&scratch.space(), SHAPES[0]);
+    for wanted in [u64::MAX, u64::MAX - 1, 1 << 63, 1 << 62] {
+        stream.restore();
+        let from = From::Sequence(wanted);
+        let mut subscriber = Subscriber::open(&stream.space, NAME, from).unwrap();
+        assert!(subscriber.try_recv().unwrap().is_none());
+        for stamp in [wanted, u64::MAX, 1 << 62, (1 << 62) + 1] {
+            for at in 0..CELLS as u64 {
+                stream.write(&stamp.to_ne_bytes(), cell(at) as u64);
+            }
+            for _ in 0..3 {
+                expect(subscriber.try_recv());
+                expect(subscriber.recv(Some(SHORT)));
+            }
+        }
+    }
+}
+
+/// A file that claims much and has little is not filled up by whoever opens it, and can be removed.
+#[test]
+fn who_opens_a_stream_does_not_pay_for_its_memory() {
+    let scratch = Scratch::new();
+    let stream = Stream::new(&scratch.space(), SHAPES[0]);
+    let mut header = *stream.pristine.first_chunk::<HEADER_LEN>().unwrap();
+    let capacity = 1_u64 << 29;
+    header[40..48].copy_from_slice(&capacity.to_ne_bytes());
+    stream.write(&seal(&header), 0);
+    let cells = capacity / 64 * CELL_LEN as u64;
+    stream.set_len(FIRST_CELL as u64 + cells + capacity);
+    let error = Subscriber::open(&stream.space, NAME, From::Oldest).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+    assert!(error.to_string().contains("memory"), "{error}");
+    let error = Producer::open(&stream.space, NAME).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+    let metadata = std::fs::metadata(stream.path()).unwrap();
+    assert!(std::os::unix::fs::MetadataExt::blocks(&metadata) < 4096);
+    stream.space.remove(Kind::Stream, NAME).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::attached::Attached;
 use super::layout::unpack;
-use super::protocol;
+use super::protocol::{self, BUSY, GONE};
 use super::reader::{READ, Reader};
 use super::small::SmallSlots;
 use crate::error::Result;
@@ -93,7 +93,18 @@ impl Sleeper for Watching {
     }
 
     fn acknowledge(&self) {
-        self.seen.store(self.newest(), Ordering::Relaxed);
+        let newest = self.newest();
+        let seen = match &self.small {
+            // A stamp that is far ahead, as none can be, is told once and not for ever.
+            Some(small) => {
+                let stamp = small.stamp(newest + 1).load(Ordering::Relaxed);
+                // What is being written is not told yet.
+                let told = (stamp & !(BUSY | GONE)).saturating_sub(u64::from(stamp & BUSY != 0));
+                newest.max(told)
+            }
+            None => newest,
+        };
+        self.seen.store(seen, Ordering::Relaxed);
     }
 
     fn is_gone(&self) -> bool {

@@ -357,6 +357,9 @@ impl Handle {
                     return Ok(true);
                 }
                 // The header was rewritten, and the value is the same.
+                if deadline.left().is_zero() {
+                    return Ok(false);
+                }
                 continue;
             }
             if self.doubt.is_some_and(Doubt::is_due) && self.is_healed(buffer)? {

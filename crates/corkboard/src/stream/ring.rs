@@ -14,6 +14,8 @@ use crate::sys::wait;
 
 /// Sequences and places beyond this are not believed: nobody lives to see them.
 pub(super) const MAX_COUNT: u64 = 1 << 62;
+/// So many times the records that a stream has are looked at in search of the newest, at most.
+const LAPS: u64 = 16;
 
 /// One stream, mapped.
 pub(super) struct Ring {
@@ -116,16 +118,21 @@ impl Ring {
 
     /// The newest record's sequence.
     pub(super) fn newest(&self) -> Result<u64> {
-        // Records go on meanwhile, and may have overwritten the one that was the newest lately.
+        // Records go on meanwhile, and may have overwritten the one that was the newest lately. But
+        // who found that often, and went far each time, was led round in a circle.
+        let mut left = LAPS * (self.cells() + 1000);
         for _ in 0..1000 {
             let tail = self.word(TAIL).load(Ordering::Acquire);
             if tail > MAX_COUNT {
                 break;
             }
             if (tail == 0 || protocol::is_published(self.stamp(tail), tail))
-                && let Some(newest) = self.newest_from(tail)
+                && let Some(newest) = self.newest_from(tail, &mut left)
             {
                 return Ok(newest);
+            }
+            if left == 0 {
+                break;
             }
             std::hint::spin_loop();
         }
@@ -133,9 +140,10 @@ impl Ring {
     }
 
     /// The last of the records that follow one another from `tail` on; `None` when the next one was
-    /// overwritten meanwhile, and so is not yet to come.
-    fn newest_from(&self, tail: u64) -> Option<u64> {
+    /// overwritten meanwhile, and so is not yet to come, or so many were looked at.
+    fn newest_from(&self, tail: u64, left: &mut u64) -> Option<u64> {
         for newest in tail..=tail + self.cells() {
+            *left = left.checked_sub(1)?;
             let next = newest + 1;
             match protocol::published(self.stamp(next)).cmp(&next) {
                 std::cmp::Ordering::Less => return Some(newest),

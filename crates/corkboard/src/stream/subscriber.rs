@@ -172,14 +172,15 @@ impl Subscriber {
         let wanted = match from {
             From::Oldest => 0,
             From::Newest => self.ring.newest()?,
-            From::Sequence(sequence) => sequence.saturating_sub(1),
+            // No stream ever has more.
+            From::Sequence(sequence) => sequence.saturating_sub(1).min(MAX_COUNT),
         };
         let reclaimed = self.ring.word(RECLAIMED);
         self.seen = match &self.table {
             Some((table, entry)) => protocol::join(table.pin(*entry), reclaimed, wanted),
             None => wanted.max(reclaimed.load(Ordering::Acquire)),
         };
-        if self.seen > wanted.max(MAX_COUNT) {
+        if self.seen > MAX_COUNT {
             return Err(self.ring.contradictory());
         }
         if matches!(from, From::Sequence(1..)) {

@@ -80,7 +80,11 @@ impl Producer {
             self.wanted = wanted;
             protocol::reclaim(reclaimed, confirmed, wanted, cursors)
         };
-        if free > newest {
+        // Who changed the words may have taken back what was confirmed.
+        if newest
+            .checked_sub(free)
+            .is_none_or(|used| used > self.ring.cells())
+        {
             return Err(self.ring.contradictory());
         }
         hook::point("send.reclaimed");
