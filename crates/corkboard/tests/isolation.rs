@@ -654,6 +654,40 @@ fn a_board_with_holes_on_a_full_file_system_is_an_error() {
     }
 }
 
+/// Who is attached to what has holes by now is told all the same when it is removed.
+#[test]
+#[ignore = "needs root, to mount a small file system"]
+fn what_has_holes_on_a_full_file_system_is_removed_and_says_so() {
+    let scratch = Scratch::new();
+    let mounted = Mounted::new(&scratch.0, "2m");
+    let space = Space::at(mounted.0).unwrap();
+    let options = Options::new().capacity(1000);
+    let mut writer = options.writer(&space, "small").unwrap();
+    let options = Options::new().capacity(100_000);
+    let mut large = options.writer(&space, "large").unwrap();
+    let options = stream::Options::new().overflow(Overflow::Overwrite);
+    let mut producer = options.capacity(8192).producer(&space, "x").unwrap();
+    for file in ["small.board/data", "large.board/data", "x.stream"] {
+        let holes = std::fs::OpenOptions::new()
+            .write(true)
+            .open(mounted.0.join(file))
+            .unwrap();
+        let len = holes.metadata().unwrap().len();
+        holes.set_len(4096).unwrap();
+        holes.set_len(len).unwrap();
+    }
+    fill(mounted.0);
+    space.remove(Kind::Board, "small").unwrap();
+    space.remove(Kind::Board, "large").unwrap();
+    space.remove(Kind::Stream, "x").unwrap();
+    let found = [
+        writer.publish(b"x").unwrap_err().kind(),
+        large.publish(b"x").unwrap_err().kind(),
+        producer.send(b"x").unwrap_err().kind(),
+    ];
+    assert_eq!(found, [ErrorKind::Removed; 3]);
+}
+
 /// A stranger changed the word that says how often memory was given back.
 #[test]
 #[ignore = "needs root, to mount a small file system"]

@@ -441,6 +441,7 @@ fn a_creator_does_not_wait_for_who_holds_what_it_builds() {
     held.lock().unwrap();
     // SAFETY: a process that this test started and has not waited for.
     unsafe { libc::kill(creator.id() as i32, libc::SIGCONT) };
+    common::until(|| creator.try_wait().unwrap().is_some());
     assert!(creator.wait().unwrap().success());
     drop(held);
     open_writer(&space).publish(b"made").unwrap();

@@ -18,7 +18,7 @@ mod hostile;
 #[path = "common/random.rs"]
 mod random;
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -308,44 +308,49 @@ fn what_was_confirmed_is_taken_back() {
 
 #[test]
 fn records_far_beyond_any_that_there_will_be() {
-    let scratch = Scratch::new();
-    let stream = Stream::new(&scratch.space(), SHAPES[0]);
-    for wanted in [u64::MAX, u64::MAX - 1, 1 << 63, 1 << 62] {
-        stream.restore();
-        let from = From::Sequence(wanted);
-        let mut subscriber = Subscriber::open(&stream.space, NAME, from).unwrap();
-        assert!(subscriber.try_recv().unwrap().is_none());
-        for stamp in [wanted, u64::MAX, 1 << 62, (1 << 62) + 1] {
-            for at in 0..CELLS as u64 {
-                stream.write(&stamp.to_ne_bytes(), cell(at) as u64);
-            }
-            for _ in 0..3 {
-                expect(subscriber.try_recv());
-                expect(subscriber.recv(Some(SHORT)));
+    in_child("records_far_beyond_any_that_there_will_be", || {
+        let scratch = Scratch::new();
+        let stream = Stream::new(&scratch.space(), SHAPES[0]);
+        for wanted in [u64::MAX, u64::MAX - 1, 1 << 63, 1 << 62] {
+            stream.restore();
+            let from = From::Sequence(wanted);
+            let mut subscriber = Subscriber::open(&stream.space, NAME, from).unwrap();
+            assert!(subscriber.try_recv().unwrap().is_none());
+            for stamp in [wanted, u64::MAX, 1 << 62, (1 << 62) + 1] {
+                for at in 0..CELLS as u64 {
+                    stream.write(&stamp.to_ne_bytes(), cell(at) as u64);
+                }
+                for _ in 0..3 {
+                    expect(subscriber.try_recv());
+                    expect(subscriber.recv(Some(SHORT)));
+                }
             }
         }
-    }
+    });
 }
 
 /// A file that claims much and has little is not filled up by whoever opens it, and can be removed.
 #[test]
 fn who_opens_a_stream_does_not_pay_for_its_memory() {
-    let scratch = Scratch::new();
-    let stream = Stream::new(&scratch.space(), SHAPES[0]);
-    let mut header = *stream.pristine.first_chunk::<HEADER_LEN>().unwrap();
-    let capacity = 1_u64 << 29;
-    header[40..48].copy_from_slice(&capacity.to_ne_bytes());
-    stream.write(&seal(&header), 0);
-    let cells = capacity / 64 * CELL_LEN as u64;
-    stream.set_len(FIRST_CELL as u64 + cells + capacity);
-    let error = Subscriber::open(&stream.space, NAME, From::Oldest).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
-    assert!(error.to_string().contains("memory"), "{error}");
-    let error = Producer::open(&stream.space, NAME).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
-    let metadata = std::fs::metadata(stream.path()).unwrap();
-    assert!(std::os::unix::fs::MetadataExt::blocks(&metadata) < 4096);
-    stream.space.remove(Kind::Stream, NAME).unwrap();
+    in_child("who_opens_a_stream_does_not_pay_for_its_memory", || {
+        let scratch = Scratch::new();
+        let stream = Stream::new(&scratch.space(), SHAPES[0]);
+        let mut header = *stream.pristine.first_chunk::<HEADER_LEN>().unwrap();
+        let capacity = 1_u64 << 29;
+        header[40..48].copy_from_slice(&capacity.to_ne_bytes());
+        stream.write(&seal(&header), 0);
+        let cells = capacity / 64 * CELL_LEN as u64;
+        stream.set_len(FIRST_CELL as u64 + cells + capacity);
+        let error = Subscriber::open(&stream.space, NAME, From::Oldest).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+        assert!(error.to_string().contains("memory"), "{error}");
+        let error = Producer::open(&stream.space, NAME).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+        let file = std::fs::File::open(stream.path()).unwrap();
+        // Nor does who removes it.
+        stream.space.remove(Kind::Stream, NAME).unwrap();
+        assert!(file.metadata().unwrap().blocks() < 4096);
+    });
 }
 
 #[test]

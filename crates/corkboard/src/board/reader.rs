@@ -99,7 +99,8 @@ impl Reader {
     ///
     /// # Errors
     /// `NotFound` when absent; `InvalidName`, `Damaged`, `Incompatible`, `Unsupported`,
-    /// `PermissionDenied`, `Io`.
+    /// `PermissionDenied`, `Io`; `NoSpace` when somebody took memory away from its files, and there
+    /// is none left.
     ///
     /// # If a process dies
     /// *Recovers*: its entry is free as soon as the kernel has released its lock.

@@ -55,16 +55,19 @@ struct Watching {
 impl Watching {
     /// The newest published sequence, at least as new as what a reader could see by now.
     fn newest(&self) -> u64 {
-        let (_, latest) = unpack(self.board.latest().load(Ordering::Acquire));
         let seen = self.seen.load(Ordering::Relaxed);
-        match &self.small {
-            // The writer may not have come to the latest word yet, or have died before it.
-            Some(small)
-                if protocol::is_newer(small.stamp(seen + 1).load(Ordering::Relaxed), seen) =>
-            {
-                latest.max(seen + 1)
-            }
-            _ => latest,
+        let stamp = match &self.small {
+            // Before the latest word, which is then one behind it at most.
+            Some(small) => small.stamp(seen + 1).load(Ordering::Acquire),
+            None => 0,
+        };
+        let (_, latest) = unpack(self.board.latest().load(Ordering::Acquire));
+        // The writer may not have come to the latest word yet, or have died before it. What is
+        // further ahead no writer left there: it would be told for ever.
+        if protocol::is_newer(stamp, seen) && stamp & !(BUSY | GONE) <= latest + 2 {
+            latest.max(seen + 1)
+        } else {
+            latest
         }
     }
 }
@@ -93,18 +96,7 @@ impl Sleeper for Watching {
     }
 
     fn acknowledge(&self) {
-        let newest = self.newest();
-        let seen = match &self.small {
-            // A stamp that is far ahead, as none can be, is told once and not for ever.
-            Some(small) => {
-                let stamp = small.stamp(newest + 1).load(Ordering::Relaxed);
-                // What is being written is not told yet.
-                let told = (stamp & !(BUSY | GONE)).saturating_sub(u64::from(stamp & BUSY != 0));
-                newest.max(told)
-            }
-            None => newest,
-        };
-        self.seen.store(seen, Ordering::Relaxed);
+        self.seen.store(self.newest(), Ordering::Relaxed);
     }
 
     fn is_gone(&self) -> bool {

@@ -165,7 +165,8 @@ impl Event {
     ///
     /// # Errors
     /// `NotFound` when absent; `InvalidName`, `Damaged`, `Incompatible`, `Unsupported`,
-    /// `PermissionDenied`, `Io`.
+    /// `PermissionDenied`, `Io`; `NoSpace` when somebody took memory away from its file, and there
+    /// is none left.
     ///
     /// # If a process dies
     /// *Recovers*: nothing here has an owner.

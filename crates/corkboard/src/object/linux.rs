@@ -16,11 +16,12 @@ use crate::name;
 use crate::space::{Kind, Space};
 use crate::sync::Ordering;
 use crate::sys::file::{DIRECTORY, Facts, File};
-use crate::sys::map::{Mapping, Protection};
+use crate::sys::map::{Inheritance, Mapping, Protection};
 use crate::sys::process::{Generation, NoFork, no_fork};
 use crate::sys::random;
 
 const TMPFS_MAGIC: i64 = 0x0102_1994;
+const PAGE: usize = 4096;
 /// How often somebody else may have the lock on what is being built.
 pub(crate) const BUILDS: u32 = 100;
 /// How a file that others may have put there is opened, whether for reading or writing: through no
@@ -371,22 +372,29 @@ pub(crate) fn is_stale(parent: &OwnedFd, temporary: &str) -> bool {
 
 /// Makes a file under a temporary name, and locks it. Whoever else has the lock for a moment looks
 /// whether its builder is alive; who keeps it is not waited for.
-fn build_file(parent: &OwnedFd) -> std::result::Result<(String, OwnedFd), Errno> {
+fn build_file(parent: &OwnedFd, object: &str) -> Result<(String, OwnedFd)> {
+    let failed = |errno| Error::os("create", object, errno);
     for _ in 0..BUILDS {
-        let temporary = format!("{BUILDING}{:016x}", random()?);
-        let file = fs::openat(parent, &temporary, NEW_FILE, Mode::from_raw_mode(0o600))?;
+        let temporary = format!("{BUILDING}{:016x}", random().map_err(failed)?);
+        let file =
+            fs::openat(parent, &temporary, NEW_FILE, Mode::from_raw_mode(0o600)).map_err(failed)?;
         hook::point("create.begun");
         match fs::flock(&file, fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok((temporary, file)),
             Err(errno) => {
                 let _ = fs::unlinkat(parent, &temporary, AtFlags::empty());
                 if errno != Errno::AGAIN {
-                    return Err(errno);
+                    return Err(failed(errno));
                 }
             }
         }
     }
-    Err(Errno::BUSY)
+    Err(locked_by_others(object))
+}
+
+pub(crate) fn locked_by_others(object: &str) -> Error {
+    let cause = "somebody locks whatever is built in its space; find out who, and end that";
+    Error::new(ErrorKind::Conflict, "create", object, cause)
 }
 
 /// Makes an object of one file. The lock on the file says that its builder is alive.
@@ -403,7 +411,7 @@ pub(super) fn create_single(
     check_file_limit(new.len, "create", &object)?;
     // A child would keep the lock that says that the builder is alive.
     let _no_fork = no_fork();
-    let (temporary, file) = build_file(&parent).map_err(failed)?;
+    let (temporary, file) = build_file(&parent, &object)?;
     let result = (|| {
         write_new_file(&file, &new)?;
         hook::point("create.file");
@@ -420,6 +428,24 @@ pub(super) fn create_single(
         let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
     }
     result.map_err(failed)
+}
+
+/// What a remover maps of a file, and whether that is all: only its beginning, where the state is,
+/// if there is no memory for what somebody took away from the rest. The beginning has memory, for
+/// its header was read.
+pub(crate) fn whole_or_beginning(
+    whole: std::result::Result<Mapping, Errno>,
+    file: &File,
+    generation: Generation,
+) -> std::result::Result<(Mapping, bool), Errno> {
+    if let Ok(whole) = whole {
+        return Ok((whole, true));
+    }
+    let (writable, inherit) = (Protection::ReadWrite, Inheritance::Child);
+    Ok((
+        Mapping::new(file, PAGE, writable, inherit, generation)?,
+        false,
+    ))
 }
 
 impl Single {
@@ -469,16 +495,17 @@ impl Single {
             read_at(&file, &mut header, 0, &object).is_ok()
                 && Header::decode(&header, self.role, "file", &object).is_ok()
         };
-        let mapping = match is_whole {
-            true => match self.map(&file, generation) {
-                Ok(mapping) => Some(mapping),
-                // There is no memory for what it lacks. It is deleted all the same.
-                Err(Errno::NOSPC) => None,
-                Err(errno) => return Err(failed(errno)),
-            },
+        let mapped = match is_whole {
+            true => {
+                let whole = match self.lacks_memory(&ours) {
+                    true => Err(Errno::NOSPC),
+                    false => self.map(&file, generation),
+                };
+                Some(whole_or_beginning(whole, &file, generation).map_err(failed)?)
+            }
             false => None,
         };
-        let state = mapping.as_ref().map(|mapping| mapping.word(STATE));
+        let state = mapped.as_ref().map(|(mapping, _)| mapping.word(STATE));
         let was = state.map(|state| state.load(Ordering::Relaxed));
         if removal == Removal::Finish && was != Some(STATE_REMOVED) {
             return Ok(());
@@ -499,7 +526,7 @@ impl Single {
             return Err(failed(errno));
         }
         hook::point("remove.deleted");
-        if let Some(mapping) = &mapping {
+        if let Some((mapping, true)) = &mapped {
             wake(mapping);
         }
         Ok(())

@@ -264,6 +264,11 @@ impl Single {
         }
     }
 
+    /// Whether there is much less memory behind the file than when it was made.
+    pub(crate) fn lacks_memory(self, facts: &Facts) -> bool {
+        (self.allocated as u64).saturating_sub(facts.allocated) > MAX_HOLES
+    }
+
     /// Opens an existing object.
     pub(crate) fn open(self, space: &Space, name: &str, protection: Protection) -> Result<Opened> {
         name::check("open", name)?;
@@ -275,10 +280,10 @@ impl Single {
             return Err(damaged(&object, "has a file of the wrong length"));
         }
         require_memory(&file, &object)?;
-        if (self.allocated as u64).saturating_sub(facts.allocated) > MAX_HOLES {
+        check_live(&file, &object)?;
+        if self.lacks_memory(&facts) {
             return Err(damaged(&object, "has a file that lacks memory"));
         }
-        check_live(&file, &object)?;
         Ok(Opened {
             file,
             facts,

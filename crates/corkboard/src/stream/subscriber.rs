@@ -104,7 +104,8 @@ impl Subscriber {
     /// # Errors
     /// `NotFound` when absent; `Full` when the table has no free entry, and `PermissionDenied` when
     /// the file may only be read, unless the oldest records are overwritten; `InvalidName`,
-    /// `Damaged`, `Incompatible`, `Unsupported`, `Io`.
+    /// `Damaged`, `Incompatible`, `Unsupported`, `Io`; `NoSpace` when somebody took memory away from
+    /// its file, and there is none left.
     ///
     /// # If a process dies
     /// *Recovers*: its entry is free as soon as the kernel has released its lock.

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::super::layout::{Geometry, Role, STATE, STATE_REMOVED};
 use super::super::{Access, Options};
-use super::{checked, map_bell, mark_gone, new_files};
+use super::{checked, map_bell, mark_gone, mark_latest_gone, new_files};
 use crate::error::{Error, Result};
 use crate::hook;
 use crate::name;
@@ -38,7 +38,7 @@ pub(crate) fn create(
     check_file_limit(len, "create", &object)?;
     // A child would keep the lock that says that the builder is alive.
     let _no_fork = no_fork();
-    let (temporary, directory) = build_directory(&parent).map_err(failed)?;
+    let (temporary, directory) = build_directory(&parent, &object)?;
     hook::point("create.directory");
     let result = (|| {
         for new in &files {
@@ -69,10 +69,11 @@ pub(crate) fn create(
 }
 
 /// Makes a directory under a temporary name. The lock on it says that its builder is alive.
-fn build_directory(parent: &OwnedFd) -> std::result::Result<(String, OwnedFd), Errno> {
+fn build_directory(parent: &OwnedFd, object: &str) -> Result<(String, OwnedFd)> {
+    let failed = |errno| Error::os("create", object, errno);
     for _ in 0..BUILDS {
-        let temporary = format!("{BUILDING}{:016x}", random()?);
-        fs::mkdirat(parent, &temporary, Mode::from_raw_mode(0o700))?;
+        let temporary = format!("{BUILDING}{:016x}", random().map_err(failed)?);
+        fs::mkdirat(parent, &temporary, Mode::from_raw_mode(0o700)).map_err(failed)?;
         hook::point("create.begun");
         // A sweep may come in between, and take the directory for a dead builder's.
         let locked = fs::openat(parent, &temporary, DIRECTORY, Mode::empty()).and_then(|fd| {
@@ -88,12 +89,12 @@ fn build_directory(parent: &OwnedFd) -> std::result::Result<(String, OwnedFd), E
                 // Who looks whether the builder is alive has the lock for a moment; who keeps it is
                 // not waited for.
                 if errno != Errno::AGAIN {
-                    return Err(errno);
+                    return Err(failed(errno));
                 }
             }
         }
     }
-    Err(Errno::BUSY)
+    Err(object::locked_by_others(object))
 }
 
 /// Removes the board `name`: attached handles are told, later openers start afresh.
@@ -127,13 +128,14 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
             let generation = Generation::current().ok()?;
             let len = geometry.preallocated(Role::Data);
             let (writable, inherit) = (Protection::ReadWrite, Inheritance::Child);
-            let mapping = Mapping::new(&data, len, writable, inherit, generation).ok()?;
-            // Without memory for what it lacks, it is deleted all the same.
-            Some((mapping.in_memory(len, writable).ok()?, geometry))
+            let whole = Mapping::new(&data, len, writable, inherit, generation)
+                .and_then(|mapping| mapping.in_memory(len, writable));
+            let mapped = object::whole_or_beginning(whole, &data, generation);
+            Some((mapped.ok()?, geometry))
         });
-    let is_removed = mapped
-        .as_ref()
-        .is_some_and(|(mapping, _)| mapping.word(STATE).load(Ordering::Relaxed) == STATE_REMOVED);
+    let is_removed = mapped.as_ref().is_some_and(|((mapping, _), _)| {
+        mapping.word(STATE).load(Ordering::Relaxed) == STATE_REMOVED
+    });
     if removal == Removal::Finish && !is_removed {
         return Ok(());
     }
@@ -142,12 +144,16 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
     let readers = Role::Readers.file_name();
     let opened = object::open_file(&directory, readers, Protection::ReadWrite, &object, readers);
     let bell = map_bell(opened, &object);
-    if let Some((mapping, geometry)) = &mapped {
+    if let Some(((mapping, is_whole), geometry)) = &mapped {
         mapping.word(STATE).store(STATE_REMOVED, Ordering::Release);
         // Pairs with the writer's light fence: it sees the state after what it publishes from now
         // on, and what it published before is marked below.
         sys::barrier::heavy();
-        mark_gone(mapping, geometry);
+        if *is_whole {
+            mark_gone(mapping, geometry);
+        } else {
+            mark_latest_gone(mapping);
+        }
     }
     hook::point("remove.marked");
     let hidden = format!("{REMOVING}{:016x}", random().map_err(failed)?);

@@ -239,5 +239,10 @@ pub(crate) fn mark_gone(data: &Mapping, geometry: &Geometry) {
             stamp.fetch_or(GONE, Ordering::Relaxed);
         }
     }
+    mark_latest_gone(data);
+}
+
+/// As [`mark_gone`], the one word that every reader comes to.
+fn mark_latest_gone(data: &Mapping) {
     data.word(LATEST).fetch_or(GONE, Ordering::Relaxed);
 }
