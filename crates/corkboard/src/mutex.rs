@@ -69,15 +69,14 @@ pub(crate) fn lock(
             }
             continue;
         };
-        let contradiction = match holder {
-            _ if holder == entry => "this handle",
-            _ if holder >= entries => "an entry that there is not",
-            _ => "",
+        let impossible = match holder {
+            _ if holder == entry => Some("this handle"),
+            _ if holder >= entries => Some("an entry that there is not"),
+            _ => None,
         };
-        if !contradiction.is_empty() {
-            let cause = format!(
-                "it names {contradiction} as its owner; remove the object and create it anew"
-            );
+        if let Some(owner) = impossible {
+            let cause =
+                format!("it names {owner} as its owner; remove the object and create it anew");
             let mutex = "the writer mutex";
             return Err(Error::new(ErrorKind::Damaged, "lock", mutex, cause));
         }

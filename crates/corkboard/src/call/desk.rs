@@ -12,9 +12,9 @@ use crate::participants::{self, Table, lock_byte};
 use crate::prefetch;
 use crate::space::Space;
 use crate::sync::{AtomicU64, Ordering, copy_words, store_bytes};
-use crate::sys::map::{Mapping, Protection};
+use crate::sys::map::{Mapping, Protection, no_space};
 use crate::sys::process::no_fork;
-use crate::sys::{Errno, lock, wait};
+use crate::sys::{lock, wait};
 
 /// Where requests are handed in and replies out: one call's file, mapped.
 pub(super) struct Desk {
@@ -270,12 +270,7 @@ impl Desk {
                 .populate(start, end - start, writable);
             if let Err(errno) = result {
                 self.depopulate(slot, done..len);
-                let errno = match errno {
-                    // What the system says when there is none for a mapping.
-                    Errno::FAULT | Errno::NOMEM => Errno::NOSPC,
-                    errno => errno,
-                };
-                return Err(self.attachment.failed(operation, errno));
+                return Err(self.attachment.failed(operation, no_space(errno)));
             }
             populated.fetch_max(len, Ordering::Relaxed);
             self.cell(slot)[MEMORY].fetch_max(len as u64, Ordering::Relaxed);

@@ -22,8 +22,6 @@ use crate::sys::random;
 
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 const PAGE: usize = 4096;
-/// How often somebody else may have the lock on what is being built.
-pub(crate) const BUILDS: u32 = 100;
 /// How a file that others may have put there is opened, whether for reading or writing: through no
 /// link, and not held up by a pipe in its place.
 pub(crate) const FOUND_FILE: OFlags = OFlags::NOFOLLOW
@@ -370,34 +368,41 @@ pub(crate) fn is_stale(parent: &OwnedFd, temporary: &str) -> bool {
         .is_ok_and(|file| fs::flock(&file, fs::FlockOperation::NonBlockingLockShared).is_ok())
 }
 
-/// Makes a file under a temporary name, and locks it. Whoever else has the lock for a moment looks
-/// whether its builder is alive; who keeps it is not waited for.
-fn build_file(parent: &OwnedFd, object: &str) -> Result<(String, OwnedFd)> {
+/// Makes a file or a directory under a temporary name. The lock on it says that its builder is
+/// alive. `make` returns nothing when a sweep came in between, which took what it made for a dead
+/// builder's; `undo` says how that is deleted.
+pub(crate) fn build(
+    parent: &OwnedFd,
+    object: &str,
+    undo: AtFlags,
+    make: impl Fn(&str) -> std::result::Result<Option<OwnedFd>, Errno>,
+) -> Result<(String, OwnedFd)> {
     let failed = |errno| Error::os("create", object, errno);
-    for _ in 0..BUILDS {
+    for _ in 0..100 {
         let temporary = format!("{BUILDING}{:016x}", random().map_err(failed)?);
-        let file =
-            fs::openat(parent, &temporary, NEW_FILE, Mode::from_raw_mode(0o600)).map_err(failed)?;
-        hook::point("create.begun");
-        match fs::flock(&file, fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok((temporary, file)),
+        let Some(made) = make(&temporary).map_err(failed)? else {
+            continue;
+        };
+        let locked = fs::flock(&made, fs::FlockOperation::NonBlockingLockExclusive)
+            .and_then(|()| fs::fstat(&made));
+        match locked {
+            Ok(stat) if stat.st_nlink > 0 => return Ok((temporary, made)),
+            Ok(_) => {}
             Err(errno) => {
-                let _ = fs::unlinkat(parent, &temporary, AtFlags::empty());
+                let _ = fs::unlinkat(parent, &temporary, undo);
+                // Who looks whether the builder is alive has the lock for a moment; who keeps it is
+                // not waited for.
                 if errno != Errno::AGAIN {
                     return Err(failed(errno));
                 }
             }
         }
     }
-    Err(locked_by_others(object))
-}
-
-pub(crate) fn locked_by_others(object: &str) -> Error {
     let cause = "somebody locks whatever is built in its space; find out who, and end that";
-    Error::new(ErrorKind::Conflict, "create", object, cause)
+    Err(Error::new(ErrorKind::Conflict, "create", object, cause))
 }
 
-/// Makes an object of one file. The lock on the file says that its builder is alive.
+/// Makes an object of one file.
 pub(super) fn create_single(
     space: &Space,
     kind: Kind,
@@ -411,7 +416,11 @@ pub(super) fn create_single(
     check_file_limit(new.len, "create", &object)?;
     // A child would keep the lock that says that the builder is alive.
     let _no_fork = no_fork();
-    let (temporary, file) = build_file(&parent, &object)?;
+    let (temporary, file) = build(&parent, &object, AtFlags::empty(), |temporary| {
+        let file = fs::openat(&parent, temporary, NEW_FILE, Mode::from_raw_mode(0o600))?;
+        hook::point("create.begun");
+        Ok(Some(file))
+    })?;
     let result = (|| {
         write_new_file(&file, &new)?;
         hook::point("create.file");

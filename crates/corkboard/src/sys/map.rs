@@ -116,12 +116,8 @@ impl Mapping {
     /// With memory behind the first bytes, as they had when the file was made: somebody may have
     /// made holes in it since. `NOSPC` when there is none left.
     pub(crate) fn in_memory(self, len: usize, access: Protection) -> Result<Self, Errno> {
-        match self.populate(0, len, access) {
-            Ok(()) => Ok(self),
-            // What the system says when there is none for a mapping.
-            Err(Errno::FAULT | Errno::NOMEM) => Err(Errno::NOSPC),
-            Err(errno) => Err(errno),
-        }
+        self.populate(0, len, access).map_err(no_space)?;
+        Ok(self)
     }
 
     /// Gives the pages of this range back to the system, where that can be done.
@@ -130,5 +126,13 @@ impl Mapping {
         // SAFETY: the range is inside this mapping (checked by `bytes`) and the caller owns the
         // slot it belongs to; the pages read as zero afterwards, or as before.
         unsafe { self.0.release(address, len) }
+    }
+}
+
+/// What [`populate`](Mapping::populate) says, where it means that there is no memory left.
+pub(crate) fn no_space(errno: Errno) -> Errno {
+    match errno {
+        Errno::FAULT | Errno::NOMEM => Errno::NOSPC,
+        errno => errno,
     }
 }

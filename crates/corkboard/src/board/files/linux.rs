@@ -1,6 +1,6 @@
 //! A board in memory: a directory of three files.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use rustix::fs::{self, AtFlags, Mode, RenameFlags};
 use rustix::io::Errno;
@@ -11,7 +11,7 @@ use super::{checked, map_bell, mark_gone, mark_latest_gone, new_files};
 use crate::error::{Error, Result};
 use crate::hook;
 use crate::name;
-use crate::object::{self, BUILDING, BUILDS, Created, NEW_FILE, REMOVING, Removal};
+use crate::object::{self, Created, NEW_FILE, REMOVING, Removal};
 use crate::object::{check_file_limit, delete, identity, require_memory, write_new_file};
 use crate::participants::BELL;
 use crate::space::{Kind, Space};
@@ -38,7 +38,19 @@ pub(crate) fn create(
     check_file_limit(len, "create", &object)?;
     // A child would keep the lock that says that the builder is alive.
     let _no_fork = no_fork();
-    let (temporary, directory) = build_directory(&parent, &object)?;
+    let (temporary, directory) =
+        object::build(&parent, &object, AtFlags::REMOVEDIR, |temporary| {
+            fs::mkdirat(&parent, temporary, Mode::from_raw_mode(0o700))?;
+            hook::point("create.begun");
+            match fs::openat(&parent, temporary, DIRECTORY, Mode::empty()) {
+                Ok(directory) => Ok(Some(directory)),
+                Err(Errno::NOENT) => Ok(None),
+                Err(errno) => {
+                    let _ = fs::unlinkat(&parent, temporary, AtFlags::REMOVEDIR);
+                    Err(errno)
+                }
+            }
+        })?;
     hook::point("create.directory");
     let result = (|| {
         for new in &files {
@@ -66,35 +78,6 @@ pub(crate) fn create(
         let _ = delete(parent.as_fd(), &temporary);
     }
     result
-}
-
-/// Makes a directory under a temporary name. The lock on it says that its builder is alive.
-fn build_directory(parent: &OwnedFd, object: &str) -> Result<(String, OwnedFd)> {
-    let failed = |errno| Error::os("create", object, errno);
-    for _ in 0..BUILDS {
-        let temporary = format!("{BUILDING}{:016x}", random().map_err(failed)?);
-        fs::mkdirat(parent, &temporary, Mode::from_raw_mode(0o700)).map_err(failed)?;
-        hook::point("create.begun");
-        // A sweep may come in between, and take the directory for a dead builder's.
-        let locked = fs::openat(parent, &temporary, DIRECTORY, Mode::empty()).and_then(|fd| {
-            fs::flock(&fd, fs::FlockOperation::NonBlockingLockExclusive)?;
-            let is_swept = fs::fstat(&fd)?.st_nlink == 0;
-            Ok((!is_swept).then_some(fd))
-        });
-        match locked {
-            Ok(Some(fd)) => return Ok((temporary, fd)),
-            Ok(None) | Err(Errno::NOENT) => {}
-            Err(errno) => {
-                let _ = fs::unlinkat(parent, &temporary, AtFlags::REMOVEDIR);
-                // Who looks whether the builder is alive has the lock for a moment; who keeps it is
-                // not waited for.
-                if errno != Errno::AGAIN {
-                    return Err(failed(errno));
-                }
-            }
-        }
-    }
-    Err(object::locked_by_others(object))
 }
 
 /// Removes the board `name`: attached handles are told, later openers start afresh.
@@ -131,11 +114,12 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
             let whole = Mapping::new(&data, len, writable, inherit, generation)
                 .and_then(|mapping| mapping.in_memory(len, writable));
             let mapped = object::whole_or_beginning(whole, &data, generation);
-            Some((mapped.ok()?, geometry))
+            let (mapping, is_whole) = mapped.ok()?;
+            Some((mapping, is_whole, geometry))
         });
-    let is_removed = mapped.as_ref().is_some_and(|((mapping, _), _)| {
-        mapping.word(STATE).load(Ordering::Relaxed) == STATE_REMOVED
-    });
+    let is_removed = mapped
+        .as_ref()
+        .is_some_and(|(mapping, ..)| mapping.word(STATE).load(Ordering::Relaxed) == STATE_REMOVED);
     if removal == Removal::Finish && !is_removed {
         return Ok(());
     }
@@ -144,7 +128,7 @@ pub(crate) fn remove(space: &Space, name: &str, removal: Removal) -> Result<()> 
     let readers = Role::Readers.file_name();
     let opened = object::open_file(&directory, readers, Protection::ReadWrite, &object, readers);
     let bell = map_bell(opened, &object);
-    if let Some(((mapping, is_whole), geometry)) = &mapped {
+    if let Some((mapping, is_whole, geometry)) = &mapped {
         mapping.word(STATE).store(STATE_REMOVED, Ordering::Release);
         // Pairs with the writer's light fence: it sees the state after what it publishes from now
         // on, and what it published before is marked below.

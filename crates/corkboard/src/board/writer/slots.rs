@@ -7,7 +7,7 @@ use crate::error::{ErrorKind, Result};
 use crate::hook;
 use crate::sync::Ordering;
 use crate::sys::Errno;
-use crate::sys::map::Protection;
+use crate::sys::map::{Protection, no_space};
 
 const ROUNDS: usize = 10_000;
 /// Beyond this capacity in bytes, a look at the pins is nothing beside the copy, and slots are
@@ -96,7 +96,7 @@ impl Writer {
         let Err(errno) = self.try_populate(slot, wanted) else {
             return Ok(slot);
         };
-        if !matches!(errno, Errno::FAULT | Errno::NOMEM | Errno::NOSPC) {
+        if no_space(errno) != Errno::NOSPC {
             return Err(self.board().os(WRITE, errno));
         }
         let others: Vec<usize> = self.reserved.others().collect();

@@ -80,13 +80,6 @@ impl Producer {
             self.wanted = wanted;
             protocol::reclaim(reclaimed, confirmed, wanted, cursors)
         };
-        // Who changed the words may have taken back what was confirmed.
-        if newest
-            .checked_sub(free)
-            .is_none_or(|used| used > self.ring.cells())
-        {
-            return Err(self.ring.contradictory());
-        }
         hook::point("send.reclaimed");
         self.set_free(free)?;
         Ok(self.fits(len, self.free, self.floor))
@@ -94,6 +87,11 @@ impl Producer {
 
     /// May overwrite records up to this one.
     pub(super) fn set_free(&mut self, free: u64) -> Result<()> {
+        // Who changed the words may have taken back what was confirmed.
+        let used = (self.next - 1).checked_sub(free);
+        if used.is_none_or(|used| used > self.ring.cells()) {
+            return Err(self.ring.contradictory());
+        }
         self.free = free;
         self.floor = self.floor_after(free)?;
         if self.has_turn() {

@@ -47,12 +47,6 @@ impl Producer {
             true => reclaimed.load(Ordering::Relaxed),
             false => protocol::take_back(reclaimed, ring.word(CONFIRMED)),
         };
-        if newest
-            .checked_sub(free)
-            .is_none_or(|used| used > ring.cells())
-        {
-            return Err(ring.contradictory());
-        }
         self.next = newest + 1;
         self.head = match newest {
             0 => 0,
