@@ -334,7 +334,6 @@ fn the_readers_table_is_only_for_those_who_may_write_to_it() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_strangers_reading_locks_hide_a_writer_only_while_they_last() {
-    use std::os::fd::AsRawFd;
     let scratch = Scratch::new();
     let space = scratch.space();
     for mode in [WriterMode::Exclusive, WriterMode::Shared] {
@@ -343,13 +342,8 @@ fn a_strangers_reading_locks_hide_a_writer_only_while_they_last() {
         drop(options.writer(&space, &name).unwrap());
         let data = space.path().join(format!("{name}.board/data"));
         let data = std::fs::File::open(data).unwrap();
-        // SAFETY: plain numbers, all zeros; the call only reads them.
-        let status = unsafe {
-            let mut lock: libc::flock = std::mem::zeroed();
-            lock.l_type = libc::F_RDLCK as libc::c_short;
-            libc::fcntl(data.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock)
-        };
-        assert_eq!(status, 0, "of every byte");
+        // Of every byte.
+        common::lock_bytes(&data, libc::F_RDLCK, 0, 0);
         let mut writer = options.writer(&space, &name).unwrap();
         let mut reader = Reader::open(&space, &name).unwrap();
         writer.publish(b"news").unwrap();

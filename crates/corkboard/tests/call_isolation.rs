@@ -221,12 +221,7 @@ fn a_full_file_system_is_an_error_and_both_sides_go_on() {
         pending.wait().unwrap_err();
     }
     // What is full stays full, and short ones go on; so does everything that has memory.
-    let filler = std::fs::File::create(mounted.0.join("filler")).unwrap();
-    use std::os::unix::fs::FileExt;
-    let mut at = 0;
-    while filler.write_all_at(&[1; 4096], at).is_ok() {
-        at += 4096;
-    }
+    mounted.fill();
     let mut all = Vec::new();
     for number in 0..64_u8 {
         let (request, pending) = asked(&[number; 64]);
@@ -241,7 +236,6 @@ fn a_full_file_system_is_an_error_and_both_sides_go_on() {
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
     // With memory everything is as before.
     std::fs::remove_file(mounted.0.join("filler")).unwrap();
-    drop(filler);
     for len in [LEN, 100_000] {
         let (request, pending) = asked(&vec![2; len]);
         request.reply(&vec![3; len]).unwrap();
@@ -267,11 +261,7 @@ fn holes_on_a_full_file_system_are_an_error() {
     let mut cell = [0; 64];
     let first = 4096;
     file.read_exact_at(&mut cell, first).unwrap();
-    let filler = std::fs::File::create(mounted.0.join("filler")).unwrap();
-    let mut at = 0;
-    while filler.write_all_at(&[1; 4096], at).is_ok() {
-        at += 4096;
-    }
+    mounted.fill();
     file.write_all_at(&cell, first + 5 * 128).unwrap();
     let mut pending_word = [0; 8];
     pending_word[0] = 1 << 5 | 1;

@@ -451,7 +451,6 @@ fn words_changed_while_handles_are_attached() {
 /// The turn belongs to an entry that the table does not have, and somebody holds that one's byte.
 #[test]
 fn a_turn_that_belongs_to_no_entry() {
-    use std::os::fd::AsRawFd;
     in_child("a_turn_that_belongs_to_no_entry", || {
         for shape in SHAPES {
             for entry in [64, 100, 1022] {
@@ -465,15 +464,7 @@ fn a_turn_that_belongs_to_no_entry() {
                     .write(true)
                     .open(board.path(1))
                     .unwrap();
-                // SAFETY: plain numbers, all zeros; the call only reads them.
-                let status = unsafe {
-                    let mut lock: libc::flock = std::mem::zeroed();
-                    lock.l_type = libc::F_WRLCK as libc::c_short;
-                    lock.l_start = (1 << 40) + i64::from(entry);
-                    lock.l_len = 1;
-                    libc::fcntl(control.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock)
-                };
-                assert_eq!(status, 0);
+                common::lock_bytes(&control, libc::F_WRLCK, (1 << 40) + i64::from(entry), 1);
                 board.write(1, &(entry as u32 + 1).to_ne_bytes(), 256);
                 let found = match shape.mode {
                     WriterMode::Exclusive => Writer::open(&board.space, NAME).map(drop),

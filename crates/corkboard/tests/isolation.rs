@@ -612,12 +612,21 @@ fn a_lock_with_holes_on_a_full_file_system_is_an_error() {
     let holes = std::fs::File::create(mounted.0.join("holes.lock")).unwrap();
     holes.set_len(whole.len() as u64).unwrap();
     holes.write_all_at(&whole[..512], 0).unwrap();
-    fill(mounted.0);
+    mounted.fill();
     let error = RwLock::open(&space, "holes").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
     let error = RwLock::open(&space, "another").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
     drop(RwLock::open(&space, "whole").unwrap().write().unwrap());
+}
+
+/// Takes away all memory behind so many bytes of a file.
+fn make_holes(path: &Path, kept: u64) -> std::fs::File {
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    let len = file.metadata().unwrap().len();
+    file.set_len(kept).unwrap();
+    file.set_len(len).unwrap();
+    file
 }
 
 /// Files of a board that have lost all memory behind their first page.
@@ -631,20 +640,12 @@ fn a_board_with_holes_on_a_full_file_system_is_an_error() {
         // Their slots or tables are all in memory from the beginning.
         let options = Options::new().capacity(1000).max_readers(62);
         drop(options.writer(&space, "x").unwrap());
-        let path = mounted.0.join("x.board").join(file);
-        let holes = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .unwrap();
-        let len = holes.metadata().unwrap().len();
-        holes.set_len(400).unwrap();
-        holes.set_len(len).unwrap();
+        let holes = make_holes(&mounted.0.join("x.board").join(file), 400);
         // Every entry was claimed once.
         if file != "data" {
             holes.write_all_at(&u64::MAX.to_ne_bytes(), 384).unwrap();
         }
-        fill(mounted.0);
+        mounted.fill();
         let reader = Reader::open(&space, "x").and_then(|mut reader| reader.read().map(drop));
         let writer = Writer::open(&space, "x").and_then(|mut writer| writer.publish(&[1; 900]));
         let wanted = [file != "control", true].map(|fails| fails.then_some(ErrorKind::NoSpace));
@@ -668,15 +669,9 @@ fn what_has_holes_on_a_full_file_system_is_removed_and_says_so() {
     let options = stream::Options::new().overflow(Overflow::Overwrite);
     let mut producer = options.capacity(8192).producer(&space, "x").unwrap();
     for file in ["small.board/data", "large.board/data", "x.stream"] {
-        let holes = std::fs::OpenOptions::new()
-            .write(true)
-            .open(mounted.0.join(file))
-            .unwrap();
-        let len = holes.metadata().unwrap().len();
-        holes.set_len(4096).unwrap();
-        holes.set_len(len).unwrap();
+        make_holes(&mounted.0.join(file), 4096);
     }
-    fill(mounted.0);
+    mounted.fill();
     space.remove(Kind::Board, "small").unwrap();
     space.remove(Kind::Board, "large").unwrap();
     space.remove(Kind::Stream, "x").unwrap();
@@ -707,15 +702,6 @@ fn memory_is_given_back_however_often_it_was() {
     let error = writer.publish(&vec![1; 4 << 20]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace);
     writer.publish(b"what fits").unwrap();
-}
-
-/// Leaves a small file system without a free page.
-fn fill(directory: &Path) {
-    let filler = std::fs::File::create(directory.join("filler")).unwrap();
-    let mut at = 0;
-    while filler.write_all_at(&[1; 4096], at).is_ok() {
-        at += 4096;
-    }
 }
 
 #[test]

@@ -276,3 +276,20 @@ pub fn await_stop(child: &std::process::Child) {
     };
     assert!(stopped, "it ended before it came to where it stops");
 }
+
+/// Locks bytes of a file as handles do, for as long as it is open: `F_RDLCK` or `F_WRLCK`. A length
+/// of 0 is all that come after.
+#[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "not every test file locks bytes")]
+pub fn lock_bytes(file: &std::fs::File, how: i32, start: i64, len: i64) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: plain numbers, all zeros; the call only reads them.
+    let status = unsafe {
+        let mut lock: libc::flock = std::mem::zeroed();
+        lock.l_type = how as libc::c_short;
+        lock.l_start = start;
+        lock.l_len = len;
+        libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock)
+    };
+    assert_eq!(status, 0, "{}", std::io::Error::last_os_error());
+}

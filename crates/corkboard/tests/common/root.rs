@@ -44,6 +44,17 @@ impl<'a> Mounted<'a> {
         assert!(status.unwrap().success());
         Self(path)
     }
+
+    /// Leaves it without a free page: a file `filler` has them.
+    #[allow(dead_code, reason = "not every test file needs it")]
+    pub fn fill(&self) {
+        use std::os::unix::fs::FileExt;
+        let filler = std::fs::File::create(self.0.join("filler")).unwrap();
+        let mut at = 0;
+        while filler.write_all_at(&[1; 4096], at).is_ok() {
+            at += 4096;
+        }
+    }
 }
 
 impl Drop for Mounted<'_> {
